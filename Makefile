@@ -1,0 +1,47 @@
+# The two commands of the README: `make run` and `make test`. Both set up `.venv` from the lock first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CORES ?= all
+CONFIG ?=
+
+.PHONY: run test test-slow install lint snapshot restore reference bench clean
+
+run: install
+	$(BIN)/snakemake --cores $(CORES) $(if $(CONFIG),--config $(CONFIG))
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: envs/requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Langmerge needs Python 3.11 or later; name one with `make PYTHON=python3.12 ...`")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+test: install
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
+
+test-slow: install
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m slow
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+reference: install
+	$(BIN)/python -m langmerge.reference
+
+bench: install
+	OMP_WAIT_POLICY=passive $(BIN)/python benchmarks/training.py
+
+snapshot: install
+	$(BIN)/python -m langmerge.snapshot save
+
+restore: install
+	$(BIN)/python -m langmerge.snapshot restore
+
+clean:
+	rm -rf work .snakemake/log

@@ -1,0 +1,174 @@
+import numpy as np
+import pytest
+from langmerge.analysis import jackknife, neurons
+from langmerge.analysis.neurons import RANKINGS, fit_thresholds, language_units, mutual_information, ranking_of
+from langmerge.provenance import InputError
+
+K, N = 4, 5000
+TOKENS = np.full(K, N)
+
+
+@pytest.fixture
+def planted():
+    """Probabilities [K, 10000] sampled from N tokens: 200 units that prefer a language, 3000 that hardly ever fire."""
+    generator = np.random.default_rng(0)
+    rates = np.tile(generator.uniform(0.1, 0.6, 10_000), (K, 1))
+    rates[:, 200:3200] = 2 / N
+    owner = np.arange(200) % K
+    rates[:, :200] = 0.2
+    rates[owner, np.arange(200)] = 0.4
+    return generator.binomial(N, rates) / N, owner
+
+
+def select(p, ranking, tokens=TOKENS):
+    return language_units(p, tokens, ranking, fit_thresholds(p, tokens, ranking))
+
+
+def test_mutual_information_finds_planted_units(planted):
+    p, owner = planted
+    units = select(p, ranking_of("mutual_information", 0.02))
+    chosen = units.any(0)
+    assert chosen.sum() == 200
+    assert chosen[:200].mean() > 0.95  # precision and recall at 200
+    assert (units.argmax(0)[:200] == owner)[chosen[:200]].all()
+    assert units.sum(0).max() == 1
+
+
+def test_mount_doom_ranks_dead_units_before_planted_ones(planted):
+    p, _ = planted
+    ranking = RANKINGS["mount_doom"]
+    thresholds = fit_thresholds(p, TOKENS, ranking)
+    ranked = -neurons.selectivity_entropy(p) >= thresholds.cut
+    assert ranked[200:3200].sum() > 0.95 * ranked.sum()
+    assert not select(p, ranking)[:, :200].any()
+
+
+@pytest.mark.parametrize("name", ["lape", "mount_doom"])
+def test_presets_are_the_papers_procedure(name):
+    ranking = RANKINGS[name]
+    p = np.random.default_rng(1).beta(1, 3, (3, 400))
+    # Step by step as the papers say: filter, rank by entropy, bar
+    values = np.sort(p.ravel())
+    quotients = p / p.sum(0)
+    entropy = -(quotients * np.log(quotients)).sum(0)
+    if ranking.filter:
+        entropy[(p <= values[round(ranking.filter * p.size) - 1]).all(0)] = np.inf
+    best = np.argsort(entropy)[: round(ranking.top * 400)]
+    expected = np.zeros_like(p, dtype=bool)
+    for unit in best:
+        for language in range(3):
+            expected[language, unit] = p[language, unit] > values[round(ranking.bar * p.size) - 1]
+    units = language_units(p, np.full(3, 1000), ranking, fit_thresholds(p, np.full(3, 1000), ranking))
+    assert expected.any()
+    assert np.array_equal(units & np.isfinite(entropy), expected & np.isfinite(entropy))
+
+
+def test_mutual_information_is_unbiased_without_selectivity():
+    n, k = 1000, 5
+    p = np.random.default_rng(0).binomial(n, 0.3, (k, 20_000)) / n
+    values = mutual_information(p, np.full(k, n))
+    bias = (k - 1) / (2 * k * n * np.log(2))
+    assert bias == pytest.approx(5.77e-4, rel=0.01)
+    assert abs(values.mean()) < 4 * values.std() / np.sqrt(20_000) + 0.01 * bias
+
+
+def test_bias_with_unequal_token_counts():
+    tokens = np.array([300, 1000, 5000])
+    p = np.random.default_rng(0).binomial(tokens[:, None], 0.4, (3, 40_000)) / tokens[:, None]
+    values = mutual_information(p, tokens)
+    assert abs(values.mean()) < 4 * values.std() / np.sqrt(40_000) + 1e-5
+
+
+def test_mutual_information_limits():
+    many = np.full(2, 10**9)
+    assert mutual_information(np.array([[1.0], [0.0]]), many)[0] == pytest.approx(1, abs=1e-8)
+    assert mutual_information(np.array([[0.5], [0.5]]), many)[0] == pytest.approx(0, abs=1e-8)
+    assert neurons.selectivity_entropy(np.array([[0.2, 0.0, 0.3], [0.2, 0.0, 0.0]])) == pytest.approx([np.log(2), 0, 0])
+
+
+@pytest.mark.parametrize("name", list(RANKINGS))
+def test_nothing_is_selective_where_all_languages_read_alike(name):
+    p = np.tile(np.random.default_rng(0).uniform(0, 1, 300), (K, 1))
+    assert not select(p, ranking_of(name, 0.05)).any()
+
+
+@pytest.mark.parametrize("name", ["lape", "mount_doom"])
+def test_frozen_thresholds_see_what_refitted_ones_hide(name):
+    ranking = RANKINGS[name]
+    base = np.random.default_rng(2).beta(1, 3, (K, 500))
+    frozen = fit_thresholds(base, TOKENS, ranking)
+    quieter = base * 0.5  # the same preferences, half the firing
+    assert np.array_equal(select(quieter, ranking), select(base, ranking))
+    assert language_units(quieter, TOKENS, ranking, frozen).sum() < 0.5 * select(base, ranking).sum()
+
+
+def test_frozen_bar_of_mutual_information():
+    ranking = ranking_of("mutual_information", 0.1)
+    base = np.random.default_rng(2).beta(1, 3, (K, 500))
+    frozen = fit_thresholds(base, TOKENS, ranking)
+    assert frozen.cut is None
+    assert frozen.bar == pytest.approx(np.median(base), abs=1e-3)
+    units = language_units(base * 0.3, TOKENS, ranking, frozen)
+    assert (np.broadcast_to(base * 0.3, units.shape)[units] >= frozen.bar).all()
+    assert units.sum() < language_units(base, TOKENS, ranking, frozen).sum() <= 50
+
+
+def test_unknown_ranking_is_named():
+    with pytest.raises(InputError, match="mount_doom, found 'magic'"):
+        ranking_of("magic", 0.1)
+
+
+def test_leave_one_out_is_counting_without_the_block():
+    generator = np.random.default_rng(0)
+    tokens = generator.integers(5, 20, (K, 6))
+    tokens[:, 4] = 0
+    counts = generator.binomial(tokens[..., None], 0.3, (K, 6, 10))
+    found = neurons.leave_one_out(counts, tokens)
+    assert len(found) == 1 + 5  # the empty block is none
+    keep = [0, 1, 3, 4, 5]
+    p, n = found[1 + 2]
+    assert np.array_equal(n, tokens[:, keep].sum(1))
+    assert p == pytest.approx(counts[:, keep].sum(1) / tokens[:, keep].sum(1)[:, None])
+
+
+def test_split_half_ceiling_is_high_for_real_preferences_low_for_noise():
+    generator = np.random.default_rng(0)
+    tokens = np.full((K, 10), 500)
+    rates = np.full((K, 2000), 0.2)
+    noise = generator.binomial(500, rates[:, None], (K, 10, 2000))
+    rates[np.arange(40) % K, np.arange(40)] = 0.6
+    real = generator.binomial(500, rates[:, None], (K, 10, 2000))
+    ranking = ranking_of("mutual_information", 0.02)
+    for counts, low, high in ((real, 0.95, 1.0), (noise, 0.0, 0.2)):
+        p, n = neurons.leave_one_out(counts, tokens)[0]
+        ceiling = neurons.split_half(counts, tokens, ranking, fit_thresholds(p, n, ranking), seed=1)
+        assert low <= ceiling.mean() <= high
+
+
+def test_jaccard():
+    a = np.array([[True, True, False], [False, False, False]])
+    b = np.array([[True, False, True], [False, False, False]])
+    assert neurons.jaccard(a, b)[0] == pytest.approx(1 / 3)
+    assert np.isnan(neurons.jaccard(a, b)[1])
+
+
+def test_jackknife_of_a_mean_is_the_textbook_error():
+    values = np.random.default_rng(0).normal(size=20)
+    left_out = np.array([np.delete(values, i).mean() for i in range(20)])
+    assert jackknife.standard_error(left_out) == pytest.approx(values.std(ddof=1) / np.sqrt(20))
+    low, high = jackknife.interval(values.mean(), left_out)
+    assert (high - low) / 2 == pytest.approx(2.093 * values.std(ddof=1) / np.sqrt(20), rel=1e-3)
+    assert np.isnan(jackknife.standard_error(left_out[:1]))
+
+
+def test_jackknife_interval_of_clustered_rates_covers_the_planted_value():
+    generator = np.random.default_rng(0)
+    hits = 0
+    for _ in range(200):
+        tokens = np.full((1, 20), 100)
+        rates = generator.beta(3, 7, (1, 20, 1))  # blocks differ: tokens are no independent sample
+        found = neurons.leave_one_out(generator.binomial(100, rates), tokens)
+        p = np.array([value[0, 0] for value, _ in found])
+        low, high = jackknife.interval(p[0], p[1:])
+        hits += low <= 0.3 <= high
+    assert 180 <= hits <= 199

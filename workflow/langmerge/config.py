@@ -1,0 +1,601 @@
+"""The study file: what may stand in it, what it means, and what is said when something else stands in it.
+
+A *study* says what is asked (languages, merges, measurements), a *scale* how large (corpus, base model, training). Both are
+YAML files of the same form: the scale's keys are defaults under the study's. ``load`` merges the two and checks them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import re
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from langmerge import catalogue
+from langmerge.provenance import InputError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+Portion = Annotated[tuple[Share, Share], Field(description="From which share of the training rows to which.")]
+DirectionGroup = Literal["from_pivot", "to_pivot"]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors, values are not changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# ---- corpus --------------------------------------------------------------------------------------------------------
+
+
+class EmbeddedCorpus(Section):
+    """Multi-parallel sentences generated from the grammar in `data/grammar`."""
+
+    kind: Literal["embedded"]
+    train: Count = Field(description="Sentences per language for training.")
+    dev: Count = Field(description="Sentences for tuning.")
+    test: Count = Field(description="Sentences for reporting.")
+    nouns: Count | None = Field(None, description="At most so many nouns of each class of the world; all when empty.")
+    verbs: Count | None = Field(None, description="At most so many verbs of each frame; all when empty.")
+    adjectives: Count | None = Field(None, description="At most so many adjectives; all when empty.")
+    held_out: Share = Field(
+        0.1, description="Share of the combinations (verb and object, adjective and noun) that occur in test only."
+    )
+    seed: int = Field(1, description="Seed of the sampled meanings: the same seed gives the same bytes.")
+    grammar: str = Field("data/grammar", description="Folder with `world.yaml` and `languages/`.")
+
+
+class HubDataset(Section):
+    """A dataset on the Hugging Face Hub."""
+
+    id: str = Field(
+        min_length=1, description="Repository id, such as `Helsinki-NLP/opus-100`; `{language}` is filled in."
+    )
+    config: str | None = Field(None, description="Configuration name; `{language}` and `{pivot}` are filled in.")
+    split: str = Field("train", description="Split, with slices such as `train[:1000000]`.")
+    revision: str | None = Field(None, description="Commit, tag or branch; name a commit to be reproducible.")
+
+
+class Source(Section):
+    """Where one split's sentence pairs come from: a local file, two aligned files, or a Hub dataset."""
+
+    path: str | None = Field(None, description="File; `{language}`, `{pivot}` and `{data_root}` are filled in.")
+    target_path: str | None = Field(
+        None, description="The other side, for two line-aligned (Moses) files; `path` is the pivot's."
+    )
+    hub: HubDataset | None = Field(None, description="A Hub dataset instead of a file.")
+    format: Literal["auto", "jsonl", "tsv", "parquet", "moses", "tmx"] = Field(
+        "auto", description="By the file's ending when `auto`."
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Language (or `pivot`, `language`, `id`) to column; `translation.en` reaches into a nested column; for "
+        "tsv without a header, column numbers from 0. Columns named by language code need no entry.",
+    )
+    limit: Count | None = Field(None, description="At most so many pairs, the first after filtering.")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Source:
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("give either `path` or `hub`")
+        if self.target_path and not self.path:
+            raise ValueError("`target_path` goes with `path`")
+        return self
+
+
+class Filters(Section):
+    """What is kept of real text."""
+
+    max_words: Count | None = Field(None, description="Longest sentence in white-space words, on either side.")
+    max_characters: Count = Field(2000, description="Longest sentence in characters, on either side.")
+    max_length_ratio: Positive = Field(9.0, description="Largest ratio of character lengths between the sides.")
+    deduplicate: bool = Field(True, description="Drop repeated pairs (case and punctuation folded).")
+    drop_contaminated: bool = Field(
+        True, description="Drop training pairs that share a sentence with dev or test of the same pair."
+    )
+
+
+class FilesCorpus(Section):
+    """Real sentence pairs, read from files or from the Hub; splits beyond train, dev and test are further test sets."""
+
+    kind: Literal["files"]
+    splits: dict[Name, Source] = Field(description="`train`, `dev`, `test` and any further test sets.")
+    filters: Filters = Field(default_factory=lambda: Filters.model_validate({}), description="What is kept.")
+
+    @field_validator("splits")
+    @classmethod
+    def _needed(cls, splits: dict[str, Source]) -> dict[str, Source]:
+        missing = [name for name in ("train", "dev", "test") if name not in splits]
+        if missing:
+            raise ValueError(f"split {missing[0]} is missing; expected at least train, dev and test")
+        return splits
+
+
+Corpus = Annotated[EmbeddedCorpus | FilesCorpus, Field(discriminator="kind")]
+
+
+# ---- models --------------------------------------------------------------------------------------------------------
+
+
+class PromptConfig(Section):
+    """How a translation is asked for."""
+
+    template: str = Field(
+        "Translate the following {source_name} sentence to {target_name}\n{source}",
+        description="Fields: `{source}`, `{source_code}`, `{target_code}`, `{source_name}`, `{target_name}`.",
+    )
+    format: Literal["plain", "chat"] = Field("chat", description="`chat` uses the tokenizer's own chat template.")
+
+    @field_validator("template")
+    @classmethod
+    def _fields(cls, template: str) -> str:
+        found = re.findall(r"\{([^{}]*)\}", template)
+        known = ("source", "source_code", "target_code", "source_name", "target_name")
+        for field in found:
+            if field not in known:
+                raise ValueError(f"unknown field {{{field}}}; expected only {', '.join('{' + f + '}' for f in known)}")
+        if found.count("source") != 1:
+            raise ValueError("expected the field {source} exactly once")
+        return template
+
+
+class Training(Section):
+    """One training run. Steps are optimizer steps; the loss is a mean over all label tokens of a step."""
+
+    steps: Count = Field(description="Optimizer steps.")
+    learning_rate: Positive = Field(description="Peak learning rate.")
+    batch_tokens: Count = Field(2048, description="Tokens per optimizer step, padding included.")
+    context_length: Count = Field(128, description="Longest sequence in tokens; longer ones are dropped and counted.")
+    accumulation: Count = Field(1, description="Micro-batches per optimizer step.")
+    packing: bool = Field(False, description="Pack several sentences into one row; no sentence sees another.")
+    schedule: Literal["constant", "cosine", "linear", "inverse_sqrt", "wsd"] = Field(
+        "cosine", description="After warm-up."
+    )
+    warmup: Share = Field(0.1, description="Share of the steps in which the learning rate rises.")
+    final_learning_rate: Share = Field(0.05, description="Share of the peak at the last step (cosine, linear, wsd).")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="AdamW's, on matrices only.")
+    betas: tuple[Share, Share] = Field((0.9, 0.98), description="AdamW's.")
+    clip: Positive = Field(1.0, description="Largest gradient norm.")
+    precision: Literal["fp32", "bf16"] = Field("bf16", description="Of the arithmetic; master weights are always fp32.")
+    compile: bool = Field(False, description="torch.compile: pays on GPUs, not for tiny models.")
+    gradient_checkpointing: bool = Field(False, description="Less memory for more time.")
+    threads: Count = Field(1, description="CPU threads of the job.")
+    gpus: Count = Field(1, description="GPUs of the job, where there are any (more than one: torchrun).")
+    portion: Portion = (0.0, 1.0)
+    monolingual: Share = Field(0.0, description="Share of plain sentences (language modelling) among translations.")
+    loss: Literal["target", "all"] = Field("target", description="Tokens that the loss counts.")
+
+
+class Initialisation(Section):
+    """A model with random weights and a byte-level BPE tokenizer trained on the corpus."""
+
+    vocabulary_size: Annotated[int, Field(ge=300)] = Field(
+        description="Byte-level BPE entries, language tags included."
+    )
+    architecture: dict[str, Any] = Field(description="Fields of the architecture's configuration (Llama by default).")
+
+
+class Import(Section):
+    """A model from the Hub or a local folder."""
+
+    source: str = Field(min_length=1, description="Hub id or folder; `{data_root}` is filled in.")
+    revision: str | None = Field(None, description="Commit, tag or branch on the Hub.")
+
+
+class Base(Section):
+    """The common ancestor of all specialists."""
+
+    languages: list[Language] = Field(
+        default_factory=list,
+        description="Languages that the base is trained on (with the pivot). Independent of the study's "
+        "`languages`, so that adding one of those retrains no other specialist.",
+    )
+    init: Initialisation | None = Field(None, description="Start from random weights.")
+    import_: Import | None = Field(None, alias="import", description="Start from an existing model.")
+    train: Training | None = Field(None, description="Train it before the specialists branch off.")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Base:
+        if (self.init is None) == (self.import_ is None):
+            raise ValueError("give either `init` or `import`")
+        if (self.init or self.train) and not self.languages:
+            raise ValueError("`languages` is needed to train a tokenizer or a base model")
+        return self
+
+
+class MergeSpec(Section):
+    """A merge with fixed parameters, as a model of its own."""
+
+    method: str = Field(description="Name in the catalogue of merge methods.")
+    models: list[str] = Field(min_length=1, description="Names of the models that are merged.")
+    base: str | None = Field(None, description="Name of the common ancestor, for methods on task vectors.")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="The method's parameters.")
+
+
+class TrainSpec(Section):
+    """A further training of any model of the study."""
+
+    parent: str = Field(description="Name of the model that is trained on.")
+    directions: list[tuple[Language, Language]] = Field(min_length=1, description="Pairs such as `[en, es]`.")
+    train: Training = Field(description="The run.")
+
+
+class ExtraModel(Section):
+    """One more model: exactly one of the three recipes."""
+
+    import_: Import | None = Field(None, alias="import", description="From the Hub or a folder.")
+    merge: MergeSpec | None = Field(None, description="From other models of the study.")
+    train: TrainSpec | None = Field(None, description="From another model of the study.")
+
+    @model_validator(mode="after")
+    def _one_recipe(self) -> ExtraModel:
+        if sum(recipe is not None for recipe in (self.import_, self.merge, self.train)) != 1:
+            raise ValueError("give exactly one of `import`, `merge`, `train`")
+        return self
+
+
+# ---- merges --------------------------------------------------------------------------------------------------------
+
+Grid = dict[str, Any]
+
+
+class LayerPatch(Section):
+    """Put the last layers of the target's specialist back into a merge, against as many random lower layers."""
+
+    onto: list[str] = Field(min_length=1, description="Merge methods whose tuned merge is patched.")
+    layers: Count = Field(description="How many last layers.")
+    controls: Annotated[int, Field(ge=0)] = Field(3, description="How many random draws of lower layers.")
+    seed: int = Field(42, description="Seed of the draws.")
+
+
+class Drift(Section):
+    """Fine-tuning strength against retention: merges of the specialists' snapshots at several steps."""
+
+    steps: list[Count] = Field(min_length=1, description="Steps of the specialists at which a snapshot is merged.")
+    method: str = Field("linear", description="Merge method, without tuning.")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="The method's parameters.")
+
+
+class Merging(Section):
+    """Which merges are made of the specialists of each direction group. A list of values is a grid, tuned on dev."""
+
+    all: dict[str, Grid] = Field(
+        default_factory=dict, description="Method to parameters, over all specialists of a group."
+    )
+    pairs: dict[str, Grid] = Field(default_factory=dict, description="Method to parameters, over every pair.")
+    layer_patch: LayerPatch | None = Field(None, description="The layer patch.")
+    drift: Drift | None = Field(None, description="The drift curve.")
+    select_by: Literal["bleu", "chrf"] = Field("bleu", description="Metric whose mean over directions selects on dev.")
+
+    @model_validator(mode="after")
+    def _methods(self) -> Merging:
+        _check_grids("pairs", self.pairs, 2)
+        if self.layer_patch:
+            for method in self.layer_patch.onto:
+                if method not in self.all:
+                    raise ValueError(
+                        f"layer_patch.onto: {method} is not among merging.all; expected one of {sorted(self.all)}"
+                    )
+        return self
+
+
+def candidates(method: str, grid: Grid) -> Iterator[dict[str, Any]]:
+    """Every combination of a grid's lists, in the order written.
+
+    A parameter that is itself a list (`weights`) makes a grid only as a list of lists.
+    """
+
+    def choices(name: str, value: Any) -> list[Any]:
+        parameters = catalogue.METHODS[method].parameters if method in catalogue.METHODS else {}
+        is_list = name in parameters and parameters[name].type in ("numbers", "integers")
+        if is_list and isinstance(value, list) and not any(isinstance(inner, list) for inner in value):
+            return [value]
+        return value if isinstance(value, list) else [value]
+
+    for combination in itertools.product(*(choices(name, value) for name, value in grid.items())):
+        yield dict(zip(grid, combination, strict=True))
+
+
+def _check_grids(place: str, grids: dict[str, Grid], n_models: int) -> None:
+    """ValueError naming method and parameter if a grid asks for what the catalogue does not have."""
+    for method, grid in grids.items():
+        for candidate in candidates(method, grid):
+            try:
+                catalogue.check(method, candidate, n_models)
+            except ValueError as error:
+                raise ValueError(f"{place}.{method}: {error}") from None
+
+
+# ---- evaluation and analysis ---------------------------------------------------------------------------------------
+
+
+class Evaluation(Section):
+    """How models are scored."""
+
+    dev: Count | None = Field(None, description="Sentences per direction for tuning; all when empty.")
+    test: Count | None = Field(None, description="Sentences per direction for reporting; all when empty.")
+    splits: list[Name] = Field(["test"], description="Test sets that are scored; the first is the main one.")
+    batch_size: Count = Field(64, description="Sentences decoded at once.")
+    max_new_tokens: Count = Field(64, description="Longest translation in tokens.")
+    cut: Literal["newline"] | None = Field(None, description="`newline`: keep the first line of the output only.")
+    bootstrap_samples: Count = Field(1000, description="Paired bootstrap resamples.")
+    randomization_trials: Count = Field(10000, description="Approximate randomization trials.")
+    seed: int = Field(12345, description="Seed of the significance tests.")
+
+
+class Analysis(Section):
+    """Which models are measured, and how."""
+
+    sentences: Annotated[int, Field(ge=8)] = Field(256, description="Parallel sentences per language.")
+    split: Name = Field("dev", description="Split that is measured.")
+    merges: list[str] = Field(
+        default_factory=list, description="Tuned merges that are measured beside base and specialists."
+    )
+    neurons: Literal["mutual_information", "lape", "mount_doom"] = Field(
+        "mutual_information", description="Ranking of neurons; the others are the settings of those papers."
+    )
+    top: Share = Field(0.01, description="Share of neurons called selective (the presets bring their own).")
+    align: Literal["read", "predict"] = Field(
+        "read", description="Positions that hold the span's tokens, or that predict them."
+    )
+    blocks: Annotated[int, Field(ge=2)] = Field(20, description="Blocks of the jackknife.")
+    permutations: Annotated[int, Field(ge=0)] = Field(20, description="Shuffles of CKA's null.")
+    seed: int = Field(1, description="Seed of the shuffles.")
+
+
+class Hardware(Section):
+    """What the plan assumes when it predicts time; it decides nothing else."""
+
+    flops_per_second: Positive = Field(1e11, description="Useful model FLOPs per second of one training job.")
+    startup_seconds: Positive = Field(6.0, description="Imports and start of one job.")
+    workers: Count = Field(2, description="Jobs at once.")
+
+
+class Study(Section):
+    """A study: languages, one base, a specialist for each language and direction, and what is made of them."""
+
+    title: str = Field(min_length=1, description="Heading of the report.")
+    pivot: Language = Field("en", description="The language that all pairs share.")
+    languages: list[Language] = Field(min_length=1, description="Languages that get specialists.")
+    directions: list[DirectionGroup] = Field(
+        ["from_pivot", "to_pivot"], min_length=1, description="Translate from the pivot, to it, or both."
+    )
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        [1], min_length=1, description="One replicate of all models per seed."
+    )
+    corpus: Corpus = Field(description="The sentence pairs.")
+    prompt: PromptConfig = Field(
+        default_factory=lambda: PromptConfig.model_validate({}), description="How a translation is asked for."
+    )
+    base: Base = Field(description="The common ancestor.")
+    specialist: Training = Field(description="Training of each specialist.")
+    joint: Training | None = Field(
+        None, description="Training of the joint model of a direction group; none when empty."
+    )
+    models: dict[Name, ExtraModel] = Field(default_factory=dict, description="Further models by name.")
+    merging: Merging = Field(default_factory=lambda: Merging.model_validate({}), description="The merges.")
+    evaluation: Evaluation = Field(default_factory=lambda: Evaluation.model_validate({}), description="The scoring.")
+    analysis: Analysis | None = Field(None, description="The measurements; none when empty.")
+    hardware: Hardware = Field(default_factory=lambda: Hardware.model_validate({}), description="For predictions only.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Study:
+        named: list[tuple[str, list[Any]]] = [
+            ("languages", self.languages),
+            ("directions", [*self.directions]),
+            ("seeds", self.seeds),
+            ("base.languages", self.base.languages),
+        ]
+        for key, values in named:
+            repeated = [value for i, value in enumerate(values) if value in values[:i]]
+            if repeated:
+                raise ValueError(f"{key}: {repeated[0]} stands there twice; name each once")
+        for key, languages in (("languages", self.languages), ("base.languages", self.base.languages)):
+            if self.pivot in languages:
+                raise ValueError(f"{key}: {self.pivot} is the pivot; leave it out")
+        for method in self.analysis.merges if self.analysis else []:
+            if method not in self.merging.all:
+                raise ValueError(
+                    f"analysis.merges: {method} is not among merging.all; expected one of {sorted(self.merging.all)}"
+                )
+        if self.merging.drift and (late := [s for s in self.merging.drift.steps if s > self.specialist.steps]):
+            raise ValueError(
+                f"merging.drift.steps: {late[0]} lies after the last step of the specialists ({self.specialist.steps})"
+            )
+        if len(self.languages) < 2 and (self.merging.all or self.merging.pairs or self.merging.drift):
+            raise ValueError("languages: a merge needs at least two; add a language or remove `merging`")
+        _check_grids("merging.all", self.merging.all, len(self.languages))
+        splits = (
+            ["dev", "test"]
+            if isinstance(self.corpus, EmbeddedCorpus)
+            else [s for s in self.corpus.splits if s != "train"]
+        )
+        wanted = [("evaluation.splits", split) for split in self.evaluation.splits]
+        wanted += [("analysis.split", self.analysis.split)] if self.analysis else []
+        for key, split in wanted:
+            if split not in splits:
+                raise ValueError(f"{key}: no split {split}; the corpus has {', '.join(splits)}")
+        return self
+
+
+class Workflow(Section):
+    """`config/config.yaml`: which studies at which scale."""
+
+    studies: list[Name] = Field(min_length=1, description="Files in `config/studies/`, without `.yaml`.")
+    scale: Name = Field("cpu", description="File in `config/scales/`, without `.yaml`.")
+    data_root: str | None = Field(
+        None, description="Folder of your own data, where a scale or study says `{data_root}`."
+    )
+    keep_merges: bool = Field(
+        True, description="Keep the tuned merges' weights; `false` removes them once they are measured."
+    )
+
+    @field_validator("studies", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+# ---- loading -------------------------------------------------------------------------------------------------------
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping; :class:`InputError` naming the file (and line) for anything else."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = difflib.get_close_matches(path.stem, [p.stem for p in path.parent.glob("*.yaml")], n=1)
+        hint = (
+            f"; did you mean {near[0]}?"
+            if near
+            else f"; {path.parent} holds {', '.join(sorted(p.name for p in path.parent.glob('*.yaml'))) or 'no .yaml file'}"
+        )
+        raise InputError(f"{path}: file not found{hint}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    try:
+        value = yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        raise InputError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)})") from None
+    if not isinstance(value, dict):
+        raise InputError(
+            f"{path}: expected `key: value` lines, found {'an empty file' if value is None else type(value).__name__}"
+        )
+    return value
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key written twice, which YAML would silently overwrite."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands there twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def merge_defaults(defaults: Any, values: Any) -> Any:
+    """``values`` over ``defaults``: mappings key by key, anything else replaced; a method's grid is replaced whole."""
+    if not (isinstance(defaults, dict) and isinstance(values, dict)):
+        return values
+    return {
+        key: merge_defaults(defaults[key], values[key])
+        if key in defaults and key in values
+        else values.get(key, defaults.get(key))
+        for key in [*defaults, *(k for k in values if k not in defaults)]
+    }
+
+
+def load_workflow(values: dict[str, Any], origin: str = "config/config.yaml") -> Workflow:
+    """Check the workflow's own configuration."""
+    try:
+        return Workflow.model_validate(values)
+    except ValidationError as error:
+        raise InputError(_explain(error, Workflow, lambda _: origin)) from None
+
+
+def load(workflow: Workflow, name: str, folder: Path = Path("config")) -> Study:
+    """Load the study ``name`` at the workflow's scale; :class:`InputError` with one line per mistake."""
+    study_path, scale_path = folder / "studies" / f"{name}.yaml", folder / "scales" / f"{workflow.scale}.yaml"
+    study, scale = read_yaml(study_path), read_yaml(scale_path)
+    values = merge_defaults(scale, study)
+    if workflow.data_root is None and "{data_root}" in yaml.safe_dump(values):
+        raise InputError(
+            f"{scale_path if '{data_root}' in yaml.safe_dump(scale) else study_path}: uses {{data_root}}, but no folder is "
+            "named; run with `--config data_root=FOLDER` or set it in config/config.yaml"
+        )
+    values = _fill(values, "{data_root}", workflow.data_root or "")
+
+    def origin(location: tuple[Any, ...]) -> str:
+        inside: Any = study
+        for part in location:
+            if not isinstance(inside, dict) or part not in inside:
+                return str(scale_path) if location and location[0] in scale else str(study_path)
+            inside = inside[part]
+        return str(study_path)
+
+    try:
+        return Study.model_validate(values)
+    except ValidationError as error:
+        raise InputError(_explain(error, Study, origin)) from None
+
+
+def _fill(value: Any, field: str, text: str) -> Any:
+    if isinstance(value, str):
+        return value.replace(field, text)
+    if isinstance(value, dict):
+        return {key: _fill(inner, field, text) for key, inner in value.items()}
+    return [_fill(inner, field, text) for inner in value] if isinstance(value, list) else value
+
+
+# ---- what is said about a mistake ----------------------------------------------------------------------------------
+
+
+def _sections(annotation: Any) -> list[type[Section]]:
+    """The section classes inside an annotation such as ``Training | None`` or ``dict[Name, Source]``."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [section for inner in typing.get_args(annotation) for section in _sections(inner)]
+
+
+def _keys_at(root: type[Section], location: tuple[Any, ...]) -> list[str]:
+    """The keys that may stand at ``location`` of the file."""
+    classes: list[type[Section]] = [root]
+    for part in location:
+        found = [
+            section
+            for cls in classes
+            for name, field in cls.model_fields.items()
+            if part in (name, field.alias)
+            for section in _sections(field.annotation)
+        ]
+        classes = found or classes  # a dictionary's key or a union's tag: stay
+    return sorted({field.alias or name for cls in classes for name, field in cls.model_fields.items()})
+
+
+def _explain(error: ValidationError, root: type[Section], origin: Any) -> str:
+    """One line per mistake: file, key, what was expected, what was found, how to mend it."""
+    lines = []
+    for item in error.errors():
+        location = tuple(part for part in item["loc"] if part not in ("embedded", "files"))
+        key = ".".join(str(part) for part in location)
+        file = origin(location)
+        found = item.get("input")
+        if item["type"] == "extra_forbidden":
+            known = _keys_at(root, location[:-1])
+            near = difflib.get_close_matches(str(location[-1]), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+            lines.append(f"{file}: {key}: unknown key; {hint}")
+        elif item["type"] == "missing":
+            lines.append(f"{file}: {key}: missing; add it (see config/README.md)")
+        elif item["type"] == "value_error":
+            message = str(item["ctx"]["error"])
+            lines.append(f"{file}: {key + ': ' if key else ''}{message}")
+        elif item["type"] == "string_pattern_mismatch":
+            what = (
+                "a language code such as es or pt-BR"
+                if "a-z]{2,3}" in item["ctx"]["pattern"]
+                else "a plain name (letters, digits, . _ + -), not a path"
+            )
+            lines.append(f"{file}: {key}: expected {what}, found {found!r}")
+        else:
+            shown = repr(found) if isinstance(found, str | int | float | None) else f"a {type(found).__name__}"
+            lines.append(f"{file}: {key}: {item['msg'][0].lower()}{item['msg'][1:]}, found {shown}")
+    return "\n       ".join(dict.fromkeys(lines))

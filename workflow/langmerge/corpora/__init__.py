@@ -1,0 +1,1 @@
+"""Corpora: readers, the embedded corpus, splits and packing."""

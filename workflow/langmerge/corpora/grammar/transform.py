@@ -1,0 +1,144 @@
+"""Languages that are a transform of another, for studies of what relatedness is made of.
+
+A file declares which dimensions differ, each independent of the others:
+
+language: {code: es-relex50, transform_of: es}
+transform:
+  relexify: 0.5              # share of the lexemes replaced by invented words (relexify.py)
+  order: reversed            # constituents of each clause in reverse, or `sov`: the verb and its parts last
+  script: {from: "abc", to: "αβγ"}   # each letter by another; capitals follow
+  agreement: false           # adjectives, determiners and verbs in one form; subject pronouns are said
+  seed: 0                    # of the invented words
+
+The base is looked for beside the file, then in data/grammar/languages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from langmerge.corpora.grammar.language import Entry, Features, Language, Override, Setting, VerbGroup, language_class
+from langmerge.corpora.grammar.lexicon import read_yaml
+from langmerge.corpora.grammar.meaning import NUMERALS, Meaning
+from langmerge.corpora.grammar.relexify import Relexifier
+from langmerge.corpora.grammar.words import Sentence, Word
+from langmerge.corpora.grammar.world import GRAMMAR, World
+
+VERBAL = ("verb", "rest", "negation")
+KEYS = {"relexify", "order", "script", "agreement", "seed"}
+
+
+class Transformed(Language):
+    """Mixed into the class of the base language; see the module's docstring."""
+
+    def __init__(
+        self, data: Mapping[str, Any], world: World, path: Path, transform: Mapping[str, Any], seed: int = 0
+    ) -> None:
+        """As `Language`, with the checked `transform` block of the file `path`."""
+        super().__init__(data, world, path)
+        self.constituent_order: str | None = transform.get("order")
+        self.agrees = bool(transform.get("agreement", True))
+        self.relexifier = Relexifier(self.lexicon, float(transform.get("relexify", 0)), seed)
+        self.letters = _letters(transform.get("script"), path)
+        subject_case, _ = self.syntax.marking("subject", lambda name: None)
+        self.citation = replace(self.citation, case=self.citation.case or subject_case)
+
+    def render(self, meaning: Meaning, override: Override | None = None) -> Sentence:
+        """The base language's sentence, transformed."""
+        sentence = super().render(meaning, override)
+        return replace(sentence, text=sentence.text.translate(self.letters)) if self.letters else sentence
+
+    def words(self, meaning: Meaning, override: Override | None = None) -> list[Word]:
+        """The words with the invented ones in place."""
+        return [self.relexifier.word(w) for w in super().words(meaning, override)]
+
+    def clause(self, s: Setting) -> list[Word]:
+        """The words of a clause with its constituents permuted."""
+        words = super().clause(s)
+        if self.constituent_order is None:
+            return words
+        constituents = [list(run) for _, run in groupby(words, key=lambda w: w.role)]
+        if self.constituent_order == "reversed":
+            constituents.reverse()
+        else:
+            constituents.sort(key=lambda run: run[0].role in VERBAL)
+        return [w for run in constituents for w in run]
+
+    def drops(self, pronoun: str) -> bool:
+        """Without agreement nothing but the pronoun says who does it, so none is dropped."""
+        return self.agrees and super().drops(pronoun)
+
+    def adjective(self, entry: Entry, f: Features) -> str:
+        """In its citation form if nothing agrees."""
+        return super().adjective(entry, f if self.agrees else self.uninflected(f))
+
+    def verb(self, entry: Entry, f: Features) -> VerbGroup:
+        """In the form of its tense that the citation features give if nothing agrees."""
+        return super().verb(entry, f if self.agrees else self.uninflected(f))
+
+    def determiner(self, kind: str, f: Features) -> str:
+        """In its citation form if nothing agrees; numerals keep the number."""
+        if self.agrees:
+            return super().determiner(kind, f)
+        g = self.uninflected(f)
+        return super().determiner(kind, replace(g, number=f.number) if kind in NUMERALS else g)
+
+    def uninflected(self, f: Features) -> Features:
+        """`f` with number, gender, case and person of the citation form."""
+        c = self.citation
+        return replace(f, number=c.number, gender=c.gender, case=c.case, person=c.person, animate=c.animate)
+
+
+def load_transform(data: Mapping[str, Any], folder: Path, world: World, path: Path) -> Language:
+    """The language that the file `path` (content `data`) declares as a transform of another.
+
+    Raises ValueError naming file and key if the declaration is wrong.
+    """
+    about, transform = data.get("language") or {}, data["transform"] or {}
+    code, base = about.get("code"), about.get("transform_of")
+    if code != path.stem or not base:
+        raise ValueError(f"{path}: language: expected code {path.stem!r} and `transform_of`, found {code!r}, {base!r}")
+    unknown = set(transform) - KEYS
+    if unknown or not transform:
+        raise ValueError(f"{path}: transform: expected some of {sorted(KEYS)}, found {sorted(transform)}")
+    if transform.get("order") not in (None, "reversed", "sov"):
+        raise ValueError(f"{path}: transform.order: expected reversed or sov, found {transform['order']!r}")
+    source = folder / f"{base}.yaml"
+    if not source.exists():
+        source = GRAMMAR / "languages" / f"{base}.yaml"
+    original = read_yaml(source)
+    if "transform" in original:
+        raise ValueError(f"{path}: language.transform_of: {base} is itself a transform; name its base instead")
+    merged = {**original, "language": {**original["language"], **about}}
+    base_class = language_class(base)
+    cls = type(f"Transformed{base_class.__name__}", (Transformed, base_class), {})
+    language: Language = cls(merged, world, path, transform, int(transform.get("seed", 0)))
+    return language
+
+
+def _letters(script: Any, path: Path) -> dict[int, str]:
+    """A translation table from a `script` block; raises ValueError unless it is one to one on all letters."""
+    if script is None:
+        return {}
+    if not isinstance(script, Mapping) or set(script) != {"from", "to"}:
+        raise ValueError(f"{path}: transform.script: expected {{from: letters, to: letters}}, found {script!r}")
+    source, target = str(script["from"]), str(script["to"])
+    if len(source) != len(target) or len(set(source)) != len(source) or len(set(target)) != len(target):
+        raise ValueError(
+            f"{path}: transform.script: expected as many different letters in `to` as in `from`; "
+            f"found {len(source)} ({len(set(source))} different) and {len(target)} ({len(set(target))} different)"
+        )
+    pairs = list(zip(source, target, strict=True))
+    pairs += [(a.upper(), b.upper()) for a, b in pairs if a.upper() != a]
+    table = {ord(a): b for a, b in pairs}
+    if len(set(table.values())) != len(table) or any(len(b) != 1 for b in table.values()):
+        raise ValueError(
+            f"{path}: transform.script: the capitals of `to` are not one to one; use a script with capitals"
+        )
+    if set(table.values()) & {a for a, _ in pairs}:
+        raise ValueError(f"{path}: transform.script: `to` repeats letters of `from`; use letters of another script")
+    return table

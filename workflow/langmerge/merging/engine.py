@@ -1,0 +1,296 @@
+"""Computes any number of merges of the same models in one streamed pass.
+
+Memory is bounded by the block size, not by the largest tensor. Arithmetic is in float32 (sums over tensors or
+models in float64); an output is rounded once. Order: gathers over the whole model, level by level, each round
+one sweep; then, tensor by tensor, gathers over that tensor and the merge of its blocks. A tensor that fits in
+one block is read once for all rounds.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from langmerge.merging.block import Block
+from langmerge.merging.compatibility import check_compatible
+from langmerge.merging.gathers import Gather, Gathers
+from langmerge.merging.kernels import Kernel, make_kernel
+from langmerge.merging.reader import ModelFolder, TensorEntry, blocks
+from langmerge.merging.recipe import Recipe, in_order
+from langmerge.merging.statistics import DeltaStatistics, OutputStatistics
+
+BLOCK = 1 << 20
+"""Default elements of a block: 4 MiB in float32 for each model, task vector and mask in use."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Finished elements of an output: `values` (count,) belong at `start` of the flattened tensor."""
+
+    recipe: str
+    tensor: str
+    start: int
+    values: Tensor
+
+
+class Merge:
+    """A pass over `sources` that computes `recipes`; iterate once over it to get the pieces, in order.
+
+    Args:
+        recipes: the merges; they may use one another by name.
+        sources: name -> folder of each model that the recipes use (others are not opened).
+        outputs: names of the recipes whose pieces are wanted; default: all.
+        dtype: element type of all floating outputs; default: tensor by tensor that of the reference.
+        block: elements of a block.
+        statistics: whether to gather them.
+
+    Opening reads headers only and raises ValueError or FileNotFoundError for whatever cannot be merged.
+    Iterating raises ValueError for values that are not finite and for unequal tensors that are not floating.
+    """
+
+    def __init__(
+        self,
+        recipes: Sequence[Recipe],
+        sources: Mapping[str, Path],
+        *,
+        outputs: Iterable[str] | None = None,
+        dtype: torch.dtype | None = None,
+        block: int = BLOCK,
+        statistics: bool = True,
+    ) -> None:
+        if not recipes:
+            raise ValueError("no recipe to merge")
+        if block < 1:
+            raise ValueError(f"block: {block} elements; expected at least 1")
+        if dtype is not None and not dtype.is_floating_point:
+            raise ValueError(f"dtype: {dtype} is not a floating point type")
+        ordered = in_order(recipes, sources)
+        wanted = {recipe.name for recipe in recipes} if outputs is None else set(outputs)
+        self.recipes = _used(ordered, wanted)
+        self.outputs = [recipe.name for recipe in recipes if recipe.name in wanted]
+        self.dtype = dtype
+        self._block = block
+        self._by_name = {recipe.name: recipe for recipe in self.recipes}
+        used = dict.fromkeys(name for recipe in self.recipes for name in recipe.inputs)
+        with ExitStack() as stack:
+            self._models: dict[str, ModelFolder] = {}
+            for name in used:
+                if name not in self._by_name:
+                    model = self._models[name] = ModelFolder(name, Path(sources[name]))
+                    stack.callback(model.close)
+            self._tied = check_compatible(list(self._models.values()))
+            first = next(iter(self._models.values()))
+            self._names = [name for name in first.tensors if name not in self._tied]
+            self._gathers = Gathers()
+            self._kernels: dict[str, Kernel] = {
+                recipe.name: make_kernel(recipe, self._gathers, self._names) for recipe in self.recipes
+            }
+            self._stack = stack.pop_all()
+        self._inner = set(used) & set(self._by_name)
+        self._output_statistics = {name: OutputStatistics() for name in self.outputs} if statistics else {}
+        groups = {name: self._group(name) for name in self.outputs} if statistics else {}
+        shared = {group: DeltaStatistics(*group) for group in dict.fromkeys(groups.values()) if group}
+        self._delta_statistics = {name: shared[group] for name, group in groups.items() if group}
+        self._shared_statistics = list(shared.values())
+
+    def reference(self, recipe: str) -> ModelFolder:
+        """The base or first model of a recipe: gives element types, configuration and tokenizer."""
+        name = recipe
+        while name in self._by_name:
+            name = self._by_name[name].base or self._by_name[name].models[0]
+        return self._models[name]
+
+    def layout(self, recipe: str) -> list[tuple[str, torch.dtype, tuple[int, ...]]]:
+        """(name, element type, shape) of each tensor of an output."""
+        entries = self.reference(recipe).tensors
+        return [(name, self._output_dtype(entries[name]), entries[name].shape) for name in self._names]
+
+    @property
+    def elements(self) -> int:
+        """Elements of all output tensors together, for progress: the pieces add up to it."""
+        tensors = next(iter(self._models.values())).tensors
+        return sum(tensors[name].numel for name in self._names) * len(self.outputs)
+
+    def __iter__(self) -> Iterator[Piece]:
+        with self._stack:
+            self._check_tied()
+            self._gather_models()
+            for name in self._names:
+                entry = self._entry(name)
+                if entry.dtype.is_floating_point and entry.numel:
+                    yield from self._merge_tensor(entry)
+                else:
+                    yield from self._copy_tensor(entry)
+
+    def statistics(self, recipe: str) -> dict[str, Any]:
+        """Statistics of an output as plain data, complete once the pass is (see the module `statistics`)."""
+        result: dict[str, Any] = {
+            "recipe": self._by_name[recipe].to_json(),
+            "reference": self.reference(recipe).name,
+            **self._kernels[recipe].notes,
+        }
+        if recipe not in self._output_statistics:
+            return result
+        parts: list[OutputStatistics | DeltaStatistics] = [self._output_statistics[recipe]]
+        if recipe in self._delta_statistics:
+            parts.append(self._delta_statistics[recipe])
+            result["models"] = self._delta_statistics[recipe].models
+        floating = [
+            name for name in self._names if self._entry(name).dtype.is_floating_point and self._entry(name).numel
+        ]
+        result["total"] = {key: value for part in parts for key, value in part.total().items()}
+        result["tensors"] = {
+            name: {key: value for part in parts for key, value in part.tensor(name).items()} for name in floating
+        }
+        return result
+
+    def _group(self, recipe: str) -> tuple[tuple[str, ...], str] | None:
+        """(models, base) whose task vectors a recipe's statistics describe."""
+        chosen = self._by_name[recipe]
+        models = tuple(model for model in chosen.models if model != chosen.base)
+        return (models, chosen.base) if chosen.base and models else None
+
+    def _entry(self, name: str) -> TensorEntry:
+        return next(iter(self._models.values())).tensors[name]
+
+    def _output_dtype(self, entry: TensorEntry) -> torch.dtype:
+        return self.dtype if self.dtype and entry.dtype.is_floating_point else entry.dtype
+
+    def _value(self, block: Block, name: str) -> Tensor:
+        """Float32 values of a block of a source or recipe."""
+        if name in self._by_name:
+            return self._kernels[name].merge(block)
+        values = self._models[name].read(block.tensor, block.start, block.count).to(torch.float32)
+        # The sum is finite only if all values are; it may overflow although they are, hence the second look.
+        if not torch.isfinite(values.sum()) and not torch.isfinite(values).all():
+            raise ValueError(f"model {name!r}: tensor {block.tensor!r} contains NaN or infinite values")
+        return values
+
+    def _blocks(self, entry: TensorEntry) -> "_Sweeps":
+        whole = any(kernel.whole_tensors for kernel in self._kernels.values())
+        return _Sweeps(entry, entry.numel if whole else self._block, self._value)
+
+    def _gather_models(self) -> None:
+        """Complete the gathers over whole models, level by level."""
+        waiting = [gather for gather in self._gathers if gather.scope == "model"]
+        for level in sorted({gather.level for gather in waiting}):
+            now = [gather for gather in waiting if gather.level == level]
+            below = set().union(*(gather.all_needs() for gather in now))
+            for gather in now:
+                gather.begin()
+            for index in range(max(gather.rounds for gather in now)):
+                active = [gather for gather in now if index < gather.rounds]
+                for name in self._names:
+                    entry = self._entry(name)
+                    if not entry.dtype.is_floating_point or not entry.numel:
+                        continue
+                    sweeps = self._blocks(entry)
+                    _gather_tensor(below, sweeps)
+                    for block in sweeps:
+                        for gather in active:
+                            gather.update(index, block)
+                for gather in active:
+                    gather.end(index)
+
+    def _merge_tensor(self, entry: TensorEntry) -> Iterator[Piece]:
+        sweeps = self._blocks(entry)
+        _gather_tensor(self._gathers, sweeps)
+        for block in sweeps:
+            for statistics in self._shared_statistics:
+                statistics.add(block)
+            for name in self.outputs:
+                # Only what other recipes use as well is kept with the block.
+                exact = block.value(name) if name in self._inner else self._kernels[name].merge(block)
+                reference = self.reference(name)
+                rounded = exact.to(self._output_dtype(reference.tensors[entry.name]))
+                if not torch.isfinite(rounded.to(torch.float32)).all():
+                    raise ValueError(
+                        f"recipe {name!r}: tensor {entry.name!r} does not fit into {rounded.dtype}; "
+                        "choose a wider dtype"
+                    )
+                if name in self._output_statistics:
+                    values = block.value(reference.name)
+                    self._output_statistics[name].add(entry.name, exact, rounded, values)
+                yield Piece(name, entry.name, block.start, rounded)
+
+    def _copy_tensor(self, entry: TensorEntry) -> Iterator[Piece]:
+        """Tensors of whole numbers (and empty ones) must be the same everywhere and are passed on."""
+        first, *others = self._models.values()
+        for start, count in list(blocks(entry.numel, self._block)) or [(0, 0)]:
+            values = first.read(entry.name, start, count)
+            for other in others:
+                if count and not torch.equal(values, other.read(entry.name, start, count)):
+                    raise ValueError(
+                        f"tensor {entry.name!r} ({entry.dtype}) differs between model {first.name!r} and "
+                        f"model {other.name!r}; only floating tensors can be merged"
+                    )
+            for name in self.outputs:
+                dtype = self._output_dtype(self.reference(name).tensors[entry.name])
+                yield Piece(name, entry.name, start, values.to(dtype))
+
+    def _check_tied(self) -> None:
+        """A stored output embedding that config.json ties must equal the input embedding: it is left out."""
+        for model in self._models.values():
+            for name, twin in self._tied.items():
+                if name not in model.tensors:
+                    continue
+                same = model.tensors[name].shape == model.tensors[twin].shape
+                for part in blocks(model.tensors[twin].numel, self._block):
+                    same = same and torch.equal(model.read(name, *part), model.read(twin, *part))
+                if not same:
+                    raise ValueError(
+                        f"model {model.name!r}: config.json ties {name!r} to {twin!r} but their values "
+                        "differ; set tie_word_embeddings to false or remove the one that is not used"
+                    )
+
+
+class _Sweeps:
+    """The blocks of one tensor, any number of times; a single block is kept with all that it knows."""
+
+    def __init__(self, entry: TensorEntry, block: int, value: Any) -> None:
+        self._entry = entry
+        self._block = block
+        self._value = value
+        self._only: Block | None = None
+
+    def __iter__(self) -> Iterator[Block]:
+        if self._only:
+            yield self._only
+            return
+        for start, count in blocks(self._entry.numel, self._block):
+            block = Block(self._entry.name, self._entry.shape, start, count, self._value)
+            if count == self._entry.numel:
+                self._only = block
+            yield block
+
+
+def _gather_tensor(gathers: Iterable[Gather], sweeps: _Sweeps) -> None:
+    """Complete those of the gathers that look at one tensor, level by level."""
+    waiting = [gather for gather in gathers if gather.scope == "tensor"]
+    for level in sorted({gather.level for gather in waiting}):
+        now = [gather for gather in waiting if gather.level == level]
+        for gather in now:
+            gather.begin()
+        for index in range(max(gather.rounds for gather in now)):
+            active = [gather for gather in now if index < gather.rounds]
+            for block in sweeps:
+                for gather in active:
+                    gather.update(index, block)
+            for gather in active:
+                gather.end(index)
+
+
+def _used(ordered: Sequence[Recipe], wanted: set[str]) -> list[Recipe]:
+    """The wanted recipes and those they use, in the given order; ValueError for an unknown name."""
+    unknown = wanted - {recipe.name for recipe in ordered}
+    if unknown:
+        raise ValueError(f"outputs: no recipes named {sorted(unknown)}")
+    needed = set(wanted)
+    for recipe in reversed(ordered):
+        if recipe.name in needed:
+            needed.update(recipe.inputs)
+    return [recipe for recipe in ordered if recipe.name in needed]

@@ -1,0 +1,176 @@
+"""Writing model folders: safetensors files filled piece by piece, configuration, tokenizer, statistics."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from langmerge.merging.reader import DTYPES, ModelFolder
+
+SHARD_BYTES = 5_000_000_000
+"""Default size above which the weights are spread over several files."""
+
+COPIED = (
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+"""Files that a merged model takes from its reference; code never."""
+
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+class WeightsWriter:
+    """The safetensors file(s) of one model, written at their final places as pieces come in.
+
+    Use as a context manager; leaving it without an error checks that every element was written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        layout: Sequence[tuple[str, torch.dtype, tuple[int, ...]]],
+        shard_bytes: int = SHARD_BYTES,
+    ) -> None:
+        self._folder = folder
+        # Wider types first: every tensor is then aligned to its element size, as safetensors asks.
+        ordered = sorted(layout, key=lambda row: -row[1].itemsize)
+        sizes = {name: _numel(shape) * dtype.itemsize for name, dtype, shape in ordered}
+        shards: list[list[tuple[str, torch.dtype, tuple[int, ...]]]] = [[]]
+        filled = 0
+        for row in ordered:
+            if shards[-1] and filled + sizes[row[0]] > shard_bytes:
+                shards.append([])
+                filled = 0
+            shards[-1].append(row)
+            filled += sizes[row[0]]
+        self._places: dict[str, tuple[Path, int]] = {}
+        self._missing = dict(sizes)
+        self._file: BinaryIO | None = None
+        self._path: Path | None = None
+        single = len(shards) == 1
+        for number, rows in enumerate(shards, 1):
+            file = "model.safetensors" if single else f"model-{number:05}-of-{len(shards):05}.safetensors"
+            self._start(folder / file, rows, sizes)
+        if not single:
+            index = {
+                "metadata": {"total_size": sum(sizes.values())},
+                "weight_map": {name: path.name for name, (path, _) in self._places.items()},
+            }
+            write_json(folder / "model.safetensors.index.json", index)
+
+    def _start(
+        self, path: Path, rows: Sequence[tuple[str, torch.dtype, tuple[int, ...]]], sizes: Mapping[str, int]
+    ) -> None:
+        """Write the header of one file and note where its tensors go."""
+        header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+        offset = 0
+        for name, dtype, shape in rows:
+            header[name] = {
+                "dtype": _NAMES[dtype],
+                "shape": list(shape),
+                "data_offsets": [offset, offset + sizes[name]],
+            }
+            offset += sizes[name]
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        with path.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+        for name, *_ in rows:
+            self._places[name] = (path, 8 + len(text) + header[name]["data_offsets"][0])
+
+    def write(self, tensor: str, start: int, values: Tensor) -> None:
+        """Put contiguous `values` (count,) at element `start` of the flattened tensor."""
+        path, offset = self._places[tensor]
+        if self._path != path:
+            self._close()
+            self._file = path.open("r+b")
+            self._path = path
+        assert self._file is not None
+        data = values.contiguous().view(torch.uint8).numpy()
+        self._file.seek(offset + start * values.element_size())
+        self._file.write(data.data)
+        self._missing[tensor] -= data.nbytes
+
+    def _close(self) -> None:
+        if self._file:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._file = self._path = None
+
+    def __enter__(self) -> "WeightsWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            if self._file:
+                # Closing on a full disk flushes and fails again; the first error is the one to report.
+                with suppress(OSError):
+                    self._file.close()
+            return
+        self._close()
+        incomplete = [name for name, missing in self._missing.items() if missing]
+        if incomplete:
+            raise RuntimeError(f"{self._folder}: tensors not written in full: {incomplete[:3]}")
+
+
+def copy_model_files(reference: ModelFolder, folder: Path, dtype: torch.dtype | None) -> None:
+    """Configuration (with `dtype`, if the weights were converted to one) and tokenizer of the reference."""
+    config = reference.json("config.json")
+    if config is not None:
+        if dtype is not None:
+            config.pop("torch_dtype", None)
+            config["dtype"] = str(dtype).removeprefix("torch.")
+        write_json(folder / "config.json", config)
+    for name in COPIED:
+        if (reference.folder / name).is_file():
+            shutil.copyfile(reference.folder / name, folder / name)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Indented UTF-8 JSON with a final newline; NaN is refused."""
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder` that takes its name once the block ends well and is removed otherwise.
+
+    Raises FileExistsError if `folder` exists and is not an empty folder.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} exists already; remove it or write elsewhere")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.parent / f".{folder.name}.partial-{os.getpid()}"
+    partial.mkdir()
+    try:
+        yield partial
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _numel(shape: Sequence[int]) -> int:
+    return int(torch.Size(shape).numel())

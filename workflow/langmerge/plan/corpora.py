@@ -1,0 +1,62 @@
+"""Jobs that prepare and check sentence pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+import langmerge
+from langmerge.config import EmbeddedCorpus, FilesCorpus
+from langmerge.plan.graph import Draft, Job
+from langmerge.provenance import InputError
+
+PACKAGE = Path(langmerge.__file__).parent
+
+
+def add_corpora(draft: Draft) -> None:
+    """One job per language, so that a new language touches no other's data, and one that looks across them."""
+    corpus, pivot = draft.study.corpus, draft.study.pivot
+    for language in draft.languages():
+        files, modules = dependencies(corpus, pivot, language)
+        spec = {"corpus": corpus.model_dump(mode="json"), "pivot": pivot, "language": language}
+        draft.add_job(Job("prepare_corpus", f"{draft.root}/corpora/{language}", spec, files=files, modules=modules))
+    draft.add_job(
+        Job(
+            "check_corpora",
+            f"{draft.root}/corpora_check",
+            {"languages": draft.languages(), "pivot": pivot},
+            draft.pairs(draft.languages()),
+            modules=("langmerge.corpora.contamination",),
+        )
+    )
+
+
+def dependencies(
+    corpus: EmbeddedCorpus | FilesCorpus, pivot: str, language: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Data files and code modules that one language's corpus depends on, and no other language's."""
+    if isinstance(corpus, FilesCorpus):
+        places = [path for source in corpus.splits.values() for path in (source.path, source.target_path) if path]
+        files = [place.replace("{language}", language).replace("{pivot}", pivot) for place in places]
+        return tuple(dict.fromkeys(files)), ("langmerge.corpora.prepare",)
+    folder = Path(corpus.grammar)
+    files, modules = [str(folder / "world.yaml")], ["langmerge.corpora.prepare"]
+    for code in dict.fromkeys([pivot, language]):
+        for name in filter(None, (code, _transform_of(folder, code))):
+            files.append(str(folder / "languages" / f"{name}.yaml"))
+            if (PACKAGE / "corpora/grammar/languages" / f"{name}.py").is_file():
+                modules.append(f"langmerge.corpora.grammar.languages.{name}")
+    return tuple(dict.fromkeys(files)), tuple(dict.fromkeys(modules))
+
+
+def _transform_of(folder: Path, code: str) -> str | None:
+    """The language that ``code`` is declared a transform of, by its file's head; None for a natural language."""
+    path = folder / "languages" / f"{code}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in (folder / "languages").glob("*.yaml")))
+        raise InputError(
+            f"{path}: no grammar for the language {code}; expected one of {known}, or add its files (data/grammar/README.md)"
+        )
+    head = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("language", {})
+    return head.get("transform_of")

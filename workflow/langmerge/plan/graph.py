@@ -1,0 +1,158 @@
+"""What a plan is made of: models, systems that are scored, jobs; and the draft in which they are gathered."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from langmerge.config import Study
+from langmerge.provenance import InputError
+
+SNAPSHOT = "@"  # `en-es@40` is the model en-es after 40 steps
+
+Pair = tuple[str, str]  # (source, target) language codes
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of one rule.
+
+    ``folder`` is the result and the job's identity. ``inputs`` maps names to folders of other jobs' results (or of snapshots
+    inside them), ``files`` lists data files that are read besides. ``modules`` are the code that the job runs. ``tokens``,
+    ``flops`` and ``disk`` (bytes) are predictions.
+    """
+
+    rule: str
+    folder: str
+    spec: dict[str, Any]
+    inputs: dict[str, str] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    threads: int = 1
+    gpus: int = 0
+    tokens: float = 0.0
+    flops: float = 0.0
+    disk: float = 0.0
+
+
+@dataclass(frozen=True)
+class Model:
+    """A node of the graph: a model folder and, in one readable line, the recipe that makes it from its parents."""
+
+    name: str
+    kind: str  # import, init, train, merge
+    folder: str
+    parents: tuple[str, ...]
+    seed: int
+    recipe: str
+
+
+@dataclass(frozen=True)
+class System:
+    """Something that is scored: a model, or a merge that a sweep tuned. ``folder`` holds its scores."""
+
+    name: str
+    role: str  # base, specialist, joint, merge, pair, patch, drift, snapshot, extra
+    group: str  # from-en, to-en; empty for what belongs to no direction group
+    seed: int
+    folder: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """The system's name in the whole study."""
+        return f"seed{self.seed}/{self.group}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The graph of a study."""
+
+    name: str
+    study: Study
+    models: dict[str, Model]  # by "seed/name"
+    systems: tuple[System, ...]
+    jobs: dict[str, Job]  # by folder
+
+    @property
+    def report(self) -> Job:
+        """The job that everything else leads to."""
+        return next(job for job in self.jobs.values() if job.rule == "write_report")
+
+
+class Draft:
+    """A plan under construction. ``parameters`` is the size of the base, for predictions."""
+
+    def __init__(self, study: Study, name: str, root: str) -> None:
+        self.study, self.name, self.root = study, name, f"{root}/{name}"
+        self.models: dict[str, Model] = {}
+        self.systems: list[System] = []
+        self.jobs: dict[str, Job] = {}
+        self.parameters = 0.0
+
+    def add_job(self, job: Job) -> None:
+        """Add a job; two jobs cannot make the same folder."""
+        assert job.folder not in self.jobs, job.folder
+        self.jobs[job.folder] = job
+
+    def add_model(self, model: Model) -> None:
+        """Add a model; :class:`InputError` if the user gave it the name of another."""
+        key = f"{model.seed}/{model.name}"
+        if key in self.models:
+            raise InputError(f"models.{model.name}: the study makes a model of this name itself; choose another name")
+        self.models[key] = model
+
+    def folder_of(self, seed: int, name: str, needed_by: str) -> str:
+        """Folder of a model or of its snapshot ``name@step``; :class:`InputError` naming the key that asks for it."""
+        stem, _, step = name.partition(SNAPSHOT)
+        model = self.models.get(f"{seed}/{stem}")
+        if model is None:
+            known = sorted(m.name for m in self.models.values() if m.seed == seed)
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"the study has {', '.join(known)}"
+            raise InputError(f"{needed_by}: no model {name}; {hint}")
+        if step and (model.kind != "train" or int(step) not in self.jobs[model.folder].spec["snapshots"]):
+            raise InputError(f"{needed_by}: {stem} has no snapshot at step {step}; name one of merging.drift.steps")
+        return f"{model.folder}/step{step}" if step else model.folder
+
+    def languages(self) -> list[str]:
+        """Every language with data, each once: the study's and the base's."""
+        return list(dict.fromkeys([*self.study.languages, *self.study.base.languages]))
+
+    def pairs(self, languages: Iterable[str]) -> dict[str, str]:
+        """Inputs that name the corpora of some languages."""
+        return {f"pairs/{language}": f"{self.root}/corpora/{language}" for language in languages}
+
+    def prompt(self) -> dict[str, Any]:
+        """The prompt as specs write it."""
+        return self.study.prompt.model_dump(mode="json")
+
+
+def result_folder(folder: str, jobs: dict[str, Job]) -> str:
+    """The folder of the job that makes ``folder``: itself, or the job's folder that it lies in."""
+    path = PurePosixPath(folder)
+    return next(str(candidate) for candidate in (path, *path.parents) if str(candidate) in jobs)
+
+
+def direction(pair: Pair) -> dict[str, str]:
+    """A direction as specs write it."""
+    return {"source": pair[0], "target": pair[1]}
+
+
+def direction_name(pair: Pair) -> str:
+    """``en-es``."""
+    return "-".join(pair)
+
+
+def group_name(study: Study, group: str) -> str:
+    """``from-en`` or ``to-en``."""
+    return f"{group.partition('_')[0]}-{study.pivot}"
+
+
+def directions_of(study: Study, group: str, languages: Iterable[str] | None = None) -> list[Pair]:
+    """(source, target) of a direction group, in the order of the study's (or the given) languages."""
+    chosen = study.languages if languages is None else languages
+    return [(study.pivot, code) if group == "from_pivot" else (code, study.pivot) for code in chosen]

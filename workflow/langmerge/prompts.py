@@ -1,0 +1,155 @@
+"""How a sentence pair becomes tokens: one place, so that training, decoding and analysis see the same sequences.
+
+A sequence is ``prompt tokens + target tokens + end``. Prompt and target are tokenised apart, so that the prompt that a model
+decodes from is token for token the one that it was trained on, and the target span is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PromptFormat = Literal["plain", "chat"]
+
+# English names of languages, as instruction-tuned models are asked with.
+LANGUAGE_NAMES = {
+    "ar": "Arabic",
+    "bg": "Bulgarian",
+    "bn": "Bengali",
+    "cs": "Czech",
+    "de": "German",
+    "el": "Greek",
+    "en": "English",
+    "es": "Spanish",
+    "et": "Estonian",
+    "eu": "Basque",
+    "fa": "Persian",
+    "fi": "Finnish",
+    "fo": "Faroese",
+    "fr": "French",
+    "ha": "Hausa",
+    "hi": "Hindi",
+    "ht": "Haitian Creole",
+    "hu": "Hungarian",
+    "id": "Indonesian",
+    "ig": "Igbo",
+    "is": "Icelandic",
+    "it": "Italian",
+    "ja": "Japanese",
+    "ko": "Korean",
+    "nl": "Dutch",
+    "pl": "Polish",
+    "pt": "Portuguese",
+    "ro": "Romanian",
+    "ru": "Russian",
+    "sv": "Swedish",
+    "sw": "Swahili",
+    "ta": "Tamil",
+    "te": "Telugu",
+    "th": "Thai",
+    "tr": "Turkish",
+    "uk": "Ukrainian",
+    "vi": "Vietnamese",
+    "yo": "Yoruba",
+    "zh": "Chinese",
+}
+
+
+def language_name(code: str) -> str:
+    """The English name of a language code; the code itself where we know none (transformed languages)."""
+    return LANGUAGE_NAMES.get(code, code)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One sequence of T tokens.
+
+    ``prompt_length`` tokens of prompt come first. ``source`` and ``target`` are half-open token spans that hold the
+    source and the target sentence only: no template, instruction or special token.
+    """
+
+    ids: tuple[int, ...]
+    prompt_length: int
+    source: tuple[int, int]
+    target: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt template with the fields ``{source}``, ``{source_code}``, ``{target_code}``, ``{source_name}``, ``{target_name}``.
+
+    ``format`` is ``plain`` (the text as it is, after the beginning-of-sequence token if there is one) or ``chat`` (the text
+    is the user's turn in the tokenizer's own chat template).
+    """
+
+    template: str
+    format: PromptFormat = "plain"
+
+    def _text(self, source: str, source_code: str, target_code: str) -> tuple[str, int]:
+        """The filled template and the character offset of the source sentence in it."""
+        before, after = self.template.split("{source}")
+        fields = {
+            "source_code": source_code,
+            "target_code": target_code,
+            "source_name": language_name(source_code),
+            "target_name": language_name(target_code),
+        }
+        head = before.format(**fields)
+        return head + source + after.format(**fields), len(head)
+
+    def encode_prompt(
+        self, tokenizer: PreTrainedTokenizerBase, source: str, source_code: str, target_code: str
+    ) -> tuple[list[int], tuple[int, int]]:
+        """Token ids of the prompt and the token span of the source sentence in it."""
+        text, start = self._text(source, source_code, target_code)
+        if self.format == "chat":
+            turn = str(
+                tokenizer.apply_chat_template(
+                    [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+                )
+            )
+            start += turn.index(text)
+            text = turn
+        encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids: list[int] = list(encoding["input_ids"])
+        end = start + len(source)
+        inside = [i for i, (a, b) in enumerate(encoding["offset_mapping"]) if a < end and b > start and b > a]
+        span = (inside[0], inside[-1] + 1) if inside else (0, 0)
+        if self.format == "plain" and tokenizer.bos_token_id is not None:
+            ids.insert(0, tokenizer.bos_token_id)
+            span = (span[0] + 1, span[1] + 1)
+        return ids, span
+
+    def encode(
+        self, tokenizer: PreTrainedTokenizerBase, source: str, target: str, source_code: str, target_code: str
+    ) -> Encoded:
+        """The whole teacher-forced sequence of one sentence pair, closed by the end-of-sequence token."""
+        prompt, span = self.encode_prompt(tokenizer, source, source_code, target_code)
+        answer: list[int] = list(tokenizer(target, add_special_tokens=False)["input_ids"])
+        ids = [*prompt, *answer, tokenizer.eos_token_id]
+        return Encoded(tuple(ids), len(prompt), span, (len(prompt), len(prompt) + len(answer)))
+
+
+def encode_text(tokenizer: PreTrainedTokenizerBase, text: str, code: str, tag: str = "") -> Encoded:
+    """A monolingual sentence for language modelling: ``tag`` (formatted with ``{code}``), text, end of sequence."""
+    head: list[int] = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    if tag:
+        head += tokenizer(tag.format(code=code), add_special_tokens=False)["input_ids"]
+    body: list[int] = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    span = (len(head), len(head) + len(body))
+    return Encoded((*head, *body, tokenizer.eos_token_id), len(head), (0, 0), span)
+
+
+def encode_pairs(
+    prompt: Prompt,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[tuple[str, str]],
+    source_code: str,
+    target_code: str,
+) -> list[Encoded]:
+    """Encode many sentence pairs of one direction."""
+    return [prompt.encode(tokenizer, source, target, source_code, target_code) for source, target in pairs]

@@ -1,0 +1,281 @@
+"""What a job leaves behind: whole outputs, their manifest, and the fingerprints that decide what runs again.
+
+A result folder holds its files, a ``manifest.json`` and a ``cost.json``. The manifest says what the files are (recipe,
+code, environment, SHA-256 of inputs and outputs) and nothing that differs between two equal runs, so that bit-identical
+results have identical manifests and do not cascade. What differs (seconds, device, memory) stands in ``cost.json``.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+COST = "cost.json"
+PACKAGE = Path(__file__).parent
+
+# What `config`, `plan` and the stages' command lines decide reaches a job through its spec, which is tracked itself;
+# their code is therefore left out of every fingerprint.
+NOT_IN_FINGERPRINT = ("langmerge.config", "langmerge.plan", "langmerge.catalogue")
+
+
+class InputError(Exception):
+    """Something the user can mend: the message names the file or key, what was expected, and how to mend it."""
+
+
+# ---- canonical text and hashes -------------------------------------------------------------------------------------
+
+
+def canonical(value: Any) -> str:
+    """One JSON string per value: keys sorted, no white space; the form in which recipes are compared and passed."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_text(text: str) -> str:
+    """SHA-256 of a text in UTF-8, as hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# ---- code and environment ------------------------------------------------------------------------------------------
+
+
+def _source(module: str) -> Path | None:
+    path = PACKAGE.parent.joinpath(*module.split("."))
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _imports(module: str, tree: ast.AST) -> set[str]:
+    """Project modules that ``module`` names in import statements, at any depth of its code."""
+    source = _source(module)
+    package = module if source and source.name == "__init__.py" else module.rpartition(".")[0]
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            stem = node.module or ""
+            if node.level:
+                parent = package.rsplit(".", node.level - 1)[0] if node.level > 1 else package
+                stem = f"{parent}.{stem}".rstrip(".")
+            names.add(stem)
+            names.update(f"{stem}.{alias.name}" for alias in node.names)
+    return {name for name in names if name.split(".")[0] == "langmerge" and _source(name)}
+
+
+def _meaning(tree: ast.Module) -> str:
+    """The code without comments, docstrings and positions: what an edit must change to make a job run again."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and body:
+            first = body[0]
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = body[1:]
+    return ast.dump(tree, include_attributes=False)
+
+
+def modules_of(*modules: str) -> list[str]:
+    """The project modules that ``modules`` reach by static imports, themselves included, sorted."""
+    found: set[str] = set()
+    # `python -m` runs a package's __main__.
+    todo = [*modules, *(f"{module}.__main__" for module in modules if _source(f"{module}.__main__"))]
+    while todo:
+        module = todo.pop()
+        source = _source(module)
+        if module in found or module.startswith(NOT_IN_FINGERPRINT):
+            continue
+        if source is None:
+            raise ValueError(f"no module {module} in {PACKAGE}")
+        found.add(module)
+        if "." in module:
+            todo.append(module.rpartition(".")[0])  # a package's __init__ runs before what is in it
+        todo += sorted(_imports(module, ast.parse(source.read_bytes())))
+    return sorted(found)
+
+
+@functools.cache
+def code_fingerprint(*modules: str) -> str:
+    """Hash of the code that ``modules`` reach, blind to comments, docstrings and formatting."""
+    parts = []
+    for module in modules_of(*modules):
+        source = _source(module)
+        assert source is not None
+        parts.append([module, _meaning(ast.parse(source.read_bytes()))])
+    return sha256_text(canonical(parts))[:16]
+
+
+@functools.cache
+def environment_fingerprint(*libraries: str) -> str:
+    """``name==version`` of the libraries whose release may change a stage's results (local build tags dropped)."""
+    return " ".join(f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in sorted(libraries))
+
+
+# ---- whole outputs -------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it to ``path`` on success, remove it on any error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as readable JSON (sorted keys, UTF-8), atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(value, sort_keys=True, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; :class:`InputError` naming the file if it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: file not found") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: not valid JSON ({error}); remove it and run again to rebuild it") from None
+
+
+class Result:
+    """A result folder under construction: see :func:`result`."""
+
+    def __init__(self, final: Path, temporary: Path) -> None:
+        self.final = final
+        self.folder = temporary  # write the files here
+        self.inputs: dict[str, str] = {}  # name -> SHA-256
+        self.cost: dict[str, Any] = {}  # tokens, flops, ...
+
+    def read(self, name: str, folder: Path) -> Path:
+        """Note a result's folder (or a folder inside it) as an input, by its files' hashes in the manifest; return it."""
+        self.inputs[name] = sha256_text(canonical(hashes(folder)))
+        return folder
+
+
+@contextlib.contextmanager
+def result(folder: Path, spec: Any, code: str, environment: str) -> Iterator[Result]:
+    """Build the result ``folder`` whole or not at all.
+
+    Yields a :class:`Result` whose ``folder`` is temporary. On success its files move to ``folder`` one by one, the
+    manifest last, so that a folder with a manifest is complete. On any error the temporary folder is removed and
+    what stood in ``folder`` before is untouched.
+    """
+    for stale in folder.parent.glob(f".{folder.name}.*.part"):
+        shutil.rmtree(stale, ignore_errors=True)  # left behind by a killed run of this very job
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    temporary.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    started, cpu = time.time(), time.process_time()
+    try:
+        job = Result(folder, temporary)
+        yield job
+        files = sorted(path for path in temporary.rglob("*") if path.is_file())
+        outputs = {str(path.relative_to(temporary)): sha256_file(path) for path in files}
+        write_json(
+            temporary / COST,
+            {
+                "seconds": round(time.time() - started, 3),
+                "cpu_seconds": round(time.process_time() - cpu, 3),
+                "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+                "machine": platform.machine(),
+                "python": platform.python_version(),
+                **job.cost,
+            },
+        )
+        write_json(
+            temporary / MANIFEST,
+            {"spec": spec, "code": code, "environment": environment, "inputs": job.inputs, "outputs": outputs},
+        )
+        shutil.rmtree(folder)  # of an earlier run; from here to the last rename the folder has no manifest
+        for path in [*files, temporary / COST, temporary / MANIFEST]:
+            target = folder / path.relative_to(temporary)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """File name to SHA-256 for a result's folder, or for a folder inside a result (a training's snapshot)."""
+    if (folder / MANIFEST).is_file() or not (folder.parent / MANIFEST).is_file():
+        return dict(read_manifest(folder)["outputs"])
+    prefix = f"{folder.name}/"
+    outputs = read_manifest(folder.parent)["outputs"]
+    return {name.removeprefix(prefix): digest for name, digest in outputs.items() if name.startswith(prefix)}
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a result folder; :class:`InputError` if the folder has none."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise InputError(
+            f"{folder}: no {MANIFEST}, so this is not a finished result; remove the folder and run snakemake again"
+        )
+    return dict(read_json(path))
+
+
+def verify(folder: Path, suffixes: Iterable[str] = (".safetensors",)) -> None:
+    """Raise :class:`InputError` if a file with one of ``suffixes`` does not have the hash that the manifest gives it.
+
+    This is what stops a checkpoint that was swapped, cut off or checked out from another version.
+    """
+    for name, expected in hashes(folder).items():
+        if name.endswith(tuple(suffixes)):
+            path = folder / name
+            actual = sha256_file(path) if path.is_file() else "missing"
+            if actual != expected:
+                raise InputError(
+                    f"{path}: expected SHA-256 {expected[:12]}... as in {MANIFEST}, found {actual[:12]}...; the file was "
+                    f"changed or belongs to another version. Remove {folder} and run snakemake again, or restore it"
+                )
+
+
+# ---- command lines -------------------------------------------------------------------------------------------------
+
+
+def run(main: Any, arguments: Mapping[str, Any] | None = None) -> None:
+    """Call ``main`` and turn an :class:`InputError` (or a full disk) into one clear line and exit status 1."""
+    try:
+        main(**(arguments or {}))
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        import errno
+
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            sys.exit(
+                f"error: no space left on the device while writing {error.filename or 'an output'}; "
+                "nothing half-written was kept. Free some space and run again: work resumes where it stood"
+            )
+        raise

@@ -1,0 +1,59 @@
+"""``python -m langmerge.reporting``: write the report of a study from its finished results."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import matplotlib as mpl
+
+from langmerge import provenance
+from langmerge.reporting import booktabs, html, pdf
+from langmerge.reporting.document import Document, compose
+from langmerge.reporting.figures import style
+from langmerge.reporting.load import load
+
+
+def write(document: Document, folder: Path) -> None:
+    """Write ``tables/*.{csv,tex,md}``, ``figures/*.{pdf,png}``, ``report.html`` and ``report.pdf`` into ``folder``."""
+    for name in ("tables", "figures"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for table in document.tables:
+        path = folder / "tables" / table.name
+        table.data.to_csv(f"{path}.csv", index=False, float_format="%.6g", lineterminator="\n")
+        Path(f"{path}.tex").write_text(booktabs.render(table), encoding="utf-8")
+        Path(f"{path}.md").write_text(table.markdown(), encoding="utf-8")
+    with style():
+        for figure in document.figures:
+            path = folder / "figures" / figure.name
+            figure.drawing.savefig(f"{path}.pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
+            figure.drawing.savefig(f"{path}.png", metadata={"Software": None})
+    (folder / "report.html").write_text(html.render(document), encoding="utf-8")
+    (folder / "report.pdf").write_bytes(pdf.render(document, folder / "figures"))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write the report of ``--spec`` from ``--inputs`` into ``--out``.
+
+    The spec has ``name``, ``study``, ``systems`` and ``models``; the inputs ``systems/<key>``, ``sweeps/<name>``,
+    ``costs/<name>``, and optionally ``comparisons``, ``corpora_check`` and ``measurements/<name>``.
+    """
+    parser = argparse.ArgumentParser(prog="python -m langmerge.reporting", description=__doc__)
+    parser.add_argument("--spec", type=json.loads, required=True, help="study, systems and models, as JSON")
+    parser.add_argument("--inputs", type=json.loads, required=True, help="input names to folders, as JSON")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the result")
+    parser.add_argument("--code", default="", help="fingerprint of the stage's code")
+    parser.add_argument("--environment", default="", help="versions of the libraries")
+    args = parser.parse_args(arguments)
+    mpl.use("Agg")
+    with provenance.result(args.out, args.spec, args.code, args.environment) as job:
+        for name, folder in args.inputs.items():
+            # Systems of a sweep lie inside the sweep's result, which is an input too and whose manifest covers them.
+            if (Path(folder) / provenance.MANIFEST).is_file():
+                job.read(name, Path(folder))
+        write(compose(load(args.spec, args.inputs)), job.folder)
+
+
+if __name__ == "__main__":
+    provenance.run(main)

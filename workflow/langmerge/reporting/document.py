@@ -1,0 +1,155 @@
+"""The report's content in a reader's order: sections of paragraphs, lists, tables and figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from langmerge.provenance import environment_fingerprint
+from langmerge.reporting import figures, figures_models, samples
+from langmerge.reporting import tables_models as models
+from langmerge.reporting.figures import Figure
+from langmerge.reporting.findings import Finding, find, findings_table, summary
+from langmerge.reporting.load import Results
+from langmerge.reporting.samples import Scores, arrow
+from langmerge.reporting.table import Table
+from langmerge.reporting.tables_data import data_table, example_table, printable
+from langmerge.reporting.tables_scores import (
+    SIGNIFICANT,
+    output_table,
+    pair_table,
+    patch_table,
+    retention_table,
+    score_table,
+)
+
+LIBRARIES = ("numpy", "pandas", "matplotlib", "sacrebleu", "typst", "jinja2")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands under it; ``blocks`` are paragraphs, lists of sentences, tables and figures."""
+
+    title: str
+    blocks: list[str | list[str] | Table | Figure] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A report before it has a format."""
+
+    title: str
+    question: str
+    sections: list[Section]
+    findings: list[Finding]
+
+    @property
+    def tables(self) -> list[Table]:
+        """All tables in order."""
+        return [block for section in self.sections for block in section.blocks if isinstance(block, Table)]
+
+    @property
+    def figures(self) -> list[Figure]:
+        """All figures in order."""
+        return [block for section in self.sections for block in section.blocks if isinstance(block, Figure)]
+
+
+def question(results: Results) -> str:
+    """What the study asks, in one paragraph."""
+    study, pivot = results.study, results.pivot
+    languages = ", ".join(results.languages)
+    merges = ", ".join(samples.label("merge", name) for name in study["merging"]["all"]) or "none"
+    seeds = "one seed" if len(results.seeds) == 1 else f"{len(results.seeds)} seeds"
+    joint = "; a joint model, trained on all of them at once, is the other way to get one model" if study.get("joint") else ""
+    groups = " and ".join(arrow(group, pivot) for group in results.groups)
+    return (
+        f"One base model was fine-tuned into a translation specialist for each of {languages} with {pivot} ({groups}; {seeds}), "
+        f"and the specialists of a direction were merged in weight space ({merges}){joint}. How much of what each specialist "
+        "has learnt does the merge keep, and where does it lose it?"
+    )
+
+
+def notes(results: Results) -> list[str]:
+    """Significance settings, decoding and versions."""
+    e = results.study["evaluation"]
+    prompt = results.study["prompt"]
+    return [
+        f"Intervals: paired bootstrap over sentences, {e['bootstrap_samples']} samples, percentiles 2.5 and 97.5, seed {e['seed']}; "
+        "systems and directions with the same sentences share their draws. Languages and seeds are fixed, not resampled.",
+        f"Tests: approximate randomization, {e['randomization_trials']} trials, two-sided, p = (c + 1) / (n + 1), Holm's correction, "
+        f"level {SIGNIFICANT}.",
+        f"Decoding: greedy, at most {e['max_new_tokens']} new tokens. Prompt ({prompt['format']}): {prompt['template']!r}.",
+        f"Seeds of the models: {', '.join(map(str, results.seeds))}. Hyper-parameters were chosen on dev by "
+        f"{samples.METRICS[results.study['merging']['select_by']]}; test was scored once, with the chosen ones.",
+        "Environment of this report: " + environment_fingerprint(*LIBRARIES) + ".",
+    ]
+
+
+def _given(*blocks: str | list[str] | Table | Figure | None) -> list[str | list[str] | Table | Figure]:
+    return [block for block in blocks if block is not None and block != []]
+
+
+def compose(results: Results) -> Document:
+    """The whole report; sections without content are left out."""
+    scores = Scores(results)
+    findings = find(scores)
+    merged = any(scores.merges(group) for group in results.groups)
+    groups = [group for group in results.groups if scores.rows(group)]
+    sections = [
+        Section("Summary", [summary(findings)]),
+        Section(
+            "Translation quality",
+            _given(
+                *(score_table(scores, group) for group in groups),
+                figures.retention_figure(scores),
+                retention_table(scores, samples.retention) if merged else None,
+                retention_table(scores, samples.ratio) if merged else None,
+                output_table(scores),
+            ),
+        ),
+        Section("Fine-tuning strength", _given(figures.drift_figure(scores))),
+        Section("Pairs of languages", _given(figures.pair_figure(scores), pair_table(scores))),
+        Section("Where in the model: the layer patch", _given(patch_table(scores))),
+        Section(
+            "Inside the models",
+            _given(
+                figures_models.cka_figure(results),
+                models.cka_table(results),
+                *(figures_models.neuron_figure(results, group) for group in groups),
+                models.neuron_table(results),
+                models.turnover_table(results),
+                figures_models.usage_figure(results),
+            ),
+        ),
+        Section("Tuning of the merges", _given(figures.grid_figure(scores), models.hyperparameter_table(results))),
+        Section("Cost and data", _given(models.cost_table(results), figures.training_figure(scores), data_table(results))),
+        Section("The paper's claims", _given(findings_table(findings))),
+        Section("Examples", _given(*(example_table(scores, group) for group in groups))),
+        Section(
+            "Appendix",
+            _given(
+                notes(results), models.signature_table(scores), models.seed_table(scores), models.model_table(results)
+            ),
+        ),
+    ]
+    return Document(
+        results.study["title"], question(results), [section for section in sections if section.blocks], findings
+    )
+
+
+def without_unprintable(table: Table) -> Table | None:
+    """An example table for the PDF: without the sentences whose script its fonts lack; None if none is left."""
+    from dataclasses import replace
+
+    blocks: list[list[int]] = []
+    for index, _ in enumerate(table.rows):
+        if index == 0 or index in table.rules:
+            blocks.append([])
+        blocks[-1].append(index)
+    kept = [block for block in blocks if all(printable(table.rows[i][-1].text) for i in block)]
+    if len(kept) == len(blocks):
+        return table
+    if not kept:
+        return None
+    starts = [sum(len(b) for b in kept[:i]) for i in range(1, len(kept))]
+    caption = table.caption + " Sentences in scripts that this file's fonts lack are in the HTML report only."
+    return replace(table, rows=[table.rows[i] for block in kept for i in block], rules=starts, caption=caption)

@@ -1,0 +1,143 @@
+"""Figures of the models: selective neurons and similarity of representations by layer. Pure."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from langmerge.reporting.figures import COLUMN, MARKERS, TEXT, Figure, colour, panels, style
+from langmerge.reporting.load import Results
+from langmerge.reporting.samples import arrow
+from langmerge.reporting.tables_models import cka_of, model_label, neuron_counts
+
+KINDS = ("specialist–specialist", "base–specialist", "merge–specialist")
+ACROSS = 6  # heat maps beside each other
+
+
+def neuron_figure(results: Results, group: str) -> Figure | None:
+    """Heat maps of selective neurons, language by layer: a panel for each model and span; None without measurements."""
+    counts = neuron_counts(results)
+    counts = counts[counts.group == group] if not counts.empty else counts
+    if counts.empty:
+        return None
+    spans, models = list(dict.fromkeys(counts.span)), list(dict.fromkeys(counts.model))
+    languages, layers = list(dict.fromkeys(counts.language)), sorted(set(counts.layer))
+    mean = counts.groupby(["span", "model", "layer", "language"]).units.mean()
+    top = max(1.0, float(mean.max()))
+    columns = min(ACROSS, len(models))
+    lines = -(-len(models) // columns)
+    height = min(1.9, 0.75 + 0.14 * len(layers))
+    with style():
+        width = min(TEXT, 1.1 * columns + 1.2)
+        drawing, axes = panels(lines * len(spans), columns, width, 0.55 + height * lines * len(spans))
+        for ax in axes.flat:
+            ax.set_visible(False)
+        for s, span in enumerate(spans):
+            for k, model in enumerate(models):
+                ax = axes[s * lines + k // columns, k % columns]
+                ax.set_visible(True)
+                table = mean.loc[span, model].unstack("language").reindex(index=layers, columns=languages)
+                image = ax.imshow(table, vmin=0, vmax=top, cmap="cividis", origin="lower", aspect="auto")
+                ax.set_xticks(range(len(languages)), languages)
+                ticks = range(0, len(layers), max(1, len(layers) // 6))
+                ax.set_yticks(ticks, [str(layers[t]) for t in ticks])
+                ax.grid(visible=False)
+                ax.set_title(model_label(model))
+                if k % columns == 0:
+                    ax.set_ylabel(f"{span} span\nlayer")
+                else:
+                    ax.tick_params(labelleft=False)
+                if s == len(spans) - 1 and k + columns >= len(models):
+                    ax.set_xlabel("language")
+        drawing.colorbar(image, ax=list(axes.flat), label="selective neurons", aspect=30, shrink=0.8)
+    return Figure(
+        f"neurons_{group.replace('-', '_')}",
+        f"Selective neurons by layer, {arrow(group, results.pivot)}",
+        "Neurons assigned to each language in each MLP layer (0 is the first)"
+        + ("; means over seeds." if len(results.seeds) > 1 else "."),
+        drawing,
+    )
+
+
+def cka_figure(results: Results) -> Figure | None:
+    """CKA by layer: a panel for each direction group and span, lines for kinds of pairs; None without measurements."""
+    table = cka_of(results)
+    if table.empty:
+        return None
+    groups, spans = list(dict.fromkeys(table.group)), list(dict.fromkeys(table.span))
+    with style():
+        drawing, axes = panels(
+            len(groups), len(spans), TEXT if len(spans) > 1 else COLUMN, 0.5 + 1.75 * len(groups), sharex=True, sharey=True
+        )
+        for g, group in enumerate(groups):
+            for s, span in enumerate(spans):
+                ax = axes[g, s]
+                here = table[(table.group == group) & (table.span == span)]
+                for k, kind in enumerate(KINDS):
+                    chosen = here[here.pair == kind]
+                    if chosen.empty:
+                        continue
+                    pairs = by_pair(chosen)
+                    for _, line in pairs.groupby(["model_a", "model_b"]):
+                        ax.plot(line.layer, line.cka, color=colour(k), linewidth=0.5, alpha=0.35)
+                    mean = pairs.groupby("layer").agg({"cka": "mean", "standard_error": "mean"}).reset_index()
+                    ax.plot(mean.layer, mean.cka, color=colour(k), marker=MARKERS[k], linewidth=1.6, label=kind)
+                    half = 1.96 * mean.standard_error
+                    ax.fill_between(mean.layer, mean.cka - half, mean.cka + half, color=colour(k), alpha=0.15, linewidth=0)
+                null = here.groupby("layer").null_high.max()
+                if null.notna().any():
+                    ax.plot(null.index, null, color="0.4", linestyle=":", label="shuffled sentences, 97.5 %")
+                ax.set_title(f"{arrow(group, results.pivot)}, {span} span")
+                ax.set_ylim(top=1.02)
+        for ax in axes[-1]:
+            ax.set_xlabel("layer (0: embedding)")
+            ax.xaxis.get_major_locator().set_params(integer=True)
+        for ax in axes[:, 0]:
+            ax.set_ylabel("debiased CKA")
+        drawing.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return Figure(
+        "cka",
+        "Similarity of representations by layer",
+        "Debiased linear CKA of span means between two models on the same sentences. Thick: mean over pairs, band: 1.96 jackknife "
+        "standard errors of one pair (mean over pairs); thin: single pairs.",
+        drawing,
+    )
+
+
+def by_pair(table: pd.DataFrame) -> pd.DataFrame:
+    """CKA of every pair and layer, averaged over the directions whose sentences were read and over seeds."""
+    keys = ["model_a", "model_b", "layer"]
+    return table.groupby(keys, sort=False)[["cka", "standard_error", "null_high"]].mean().reset_index()
+
+
+def usage_figure(results: Results) -> Figure | None:
+    """Neuron usage alignment by layer, in the form of :func:`cka_figure`; None without measurements."""
+    usage = results.usage
+    if usage.empty:
+        return None
+    trained = {results.direction(group, code) for group in results.groups for code in results.languages}
+    a, b = usage.model_a.isin(trained), usage.model_b.isin(trained)
+    base = (usage.model_a == "base") | (usage.model_b == "base")
+    table = usage.assign(pair=np.select([a & b, base & (a | b), a | b], KINDS, "other"))
+    groups, spans = list(dict.fromkeys(table.group)), list(dict.fromkeys(table.span))
+    with style():
+        drawing, axes = panels(1, len(groups), TEXT if len(groups) > 1 else COLUMN, 2.1, sharey=True)
+        for ax, group in zip(axes.flat, groups, strict=True):
+            for k, kind in enumerate(KINDS):
+                for s, span in enumerate(spans):
+                    chosen = table[(table.group == group) & (table.pair == kind) & (table.span == span)]
+                    mean = chosen.groupby("layer").nua.mean()
+                    dash = ("-", "--")[s % 2]
+                    if len(mean):
+                        ax.plot(mean.index, mean, color=colour(k), linestyle=dash, marker=MARKERS[k], label=f"{kind}, {span}")
+            ax.set_title(arrow(group, results.pivot))
+            ax.set_xlabel("MLP layer")
+            ax.xaxis.get_major_locator().set_params(integer=True)
+        axes[0, 0].set_ylabel("cosine of firing rates")
+        drawing.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return Figure(
+        "usage",
+        "Alignment of neuron usage by layer",
+        "Cosine of two models' vectors of firing probabilities (mean over languages), mean over pairs of models.",
+        drawing,
+    )

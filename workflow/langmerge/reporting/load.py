@@ -1,0 +1,233 @@
+"""Read the results that a report is made of into tidy frames; nothing is computed here."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from langmerge.provenance import COST, InputError, canonical, read_json
+
+SYSTEM_COLUMNS = (
+    "key",
+    "name",
+    "role",
+    "group",
+    "seed",
+    "method",
+    "step",
+    "onto",
+    "place",
+    "language",
+    "languages",
+)
+SCORE_COLUMNS = ("key", "seed", "split", "direction", "source", "target", "n", "metric", "score", "signature")
+RATES = (
+    "off_target",
+    "off_target_floor",
+    "source_language",
+    "copy",
+    "empty",
+    "length_ratio",
+    "identified",
+    "too_short",
+)
+MEASUREMENTS = ("cka", "neurons", "turnover", "usage")
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that a report says, as frames in long form.
+
+    ``systems``: one row a scored system (:data:`SYSTEM_COLUMNS`). ``scores``: one a system, split, direction and
+    metric. ``rates``: one a system, split and direction (:data:`RATES`). ``trials``: one a candidate of a tuned merge,
+    split in directions. ``merges``: one a chosen merge. ``comparisons``, ``cka``, ``neurons``, ``turnover``, ``usage``:
+    as their stages write them, with ``seed`` and ``group``. ``costs``: one a training or sweep. ``logs``: one a logged
+    training step. Frames of what the study does not have are empty.
+    """
+
+    spec: dict[str, Any]
+    folders: dict[str, Path]
+    systems: pd.DataFrame
+    scores: pd.DataFrame
+    rates: pd.DataFrame
+    comparisons: pd.DataFrame = field(default_factory=pd.DataFrame)
+    trials: pd.DataFrame = field(default_factory=pd.DataFrame)
+    merges: pd.DataFrame = field(default_factory=pd.DataFrame)
+    cka: pd.DataFrame = field(default_factory=pd.DataFrame)
+    neurons: pd.DataFrame = field(default_factory=pd.DataFrame)
+    turnover: pd.DataFrame = field(default_factory=pd.DataFrame)
+    usage: pd.DataFrame = field(default_factory=pd.DataFrame)
+    costs: pd.DataFrame = field(default_factory=pd.DataFrame)
+    logs: pd.DataFrame = field(default_factory=pd.DataFrame)
+    contamination: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def study(self) -> dict[str, Any]:
+        """The study as the plan wrote it."""
+        return dict(self.spec["study"])
+
+    @property
+    def pivot(self) -> str:
+        """Code of the language that all pairs share."""
+        return str(self.study["pivot"])
+
+    @property
+    def languages(self) -> list[str]:
+        """Codes of the languages with specialists, in the study's order."""
+        return list(self.study["languages"])
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of the study's replicates."""
+        return list(self.study["seeds"])
+
+    @property
+    def groups(self) -> list[str]:
+        """Names of the direction groups, such as ``from-en`` and ``to-en``."""
+        return [f"{group.partition('_')[0]}-{self.pivot}" for group in self.study["directions"]]
+
+    @property
+    def split(self) -> str:
+        """The main test set."""
+        return str(self.study["evaluation"]["splits"][0])
+
+    def direction(self, group: str, language: str) -> str:
+        """The direction of a group that belongs to a language, such as ``en-es``."""
+        return f"{self.pivot}-{language}" if group.startswith("from-") else f"{language}-{self.pivot}"
+
+    def statistics(self, key: str, direction: str) -> dict[str, np.ndarray]:
+        """Sentence ids (n,) and sufficient statistics (n, k) by metric of a system in a direction."""
+        return _read_statistics(self.folders[f"systems/{key}"] / "statistics" / f"{self.split}.{direction}.npz")
+
+    def predictions(self, key: str, direction: str) -> list[dict[str, str]]:
+        """Sentences with ``id``, ``source``, ``reference`` and ``hypothesis``; empty if the system has no such file."""
+        path = self.folders[f"systems/{key}"] / "predictions" / f"{self.split}.{direction}.jsonl"
+        return _read_lines(path) if path.is_file() else []
+
+
+@functools.lru_cache(maxsize=4096)
+def _read_statistics(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise InputError(f"{path}: file not found; remove {path.parents[1]} and run snakemake again")
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}, line {number}: not valid JSON ({error}); remove it and run again") from None
+    return rows
+
+
+def _scores(systems: pd.DataFrame, folders: Mapping[str, Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    scores: list[dict[str, Any]] = []
+    rates: list[dict[str, Any]] = []
+    for system in systems.itertuples():
+        table = read_json(folders[f"systems/{system.key}"] / "scores.json")
+        for split, directions in table.items():
+            for direction, summary in directions.items():
+                head = {"key": system.key, "seed": system.seed, "split": split, "direction": direction}
+                head |= {name: summary[name] for name in ("source", "target", "n")}
+                scores += [{**head, "metric": metric, **value} for metric, value in summary["metrics"].items()]
+                rates.append(head | {name: summary.get(name) for name in RATES})
+    return pd.DataFrame(scores, columns=list(SCORE_COLUMNS)), pd.DataFrame(
+        rates, columns=["key", "seed", "split", "direction", "source", "target", "n", *RATES]
+    )
+
+
+def _sweeps(places: Mapping[str, Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Trials (a candidate and direction a row) and chosen merges, of all sweeps."""
+    trials: list[dict[str, Any]] = []
+    merges: list[dict[str, Any]] = []
+    for place, folder in places.items():
+        seed, _, rest = place.partition("/")
+        group, _, kind = rest.rpartition(".")
+        for name, entry in read_json(folder / "selection.json").items():
+            recipe = entry["recipe"]
+            head = {"seed": int(seed.removeprefix("seed")), "group": group, "name": name, "method": recipe["method"]}
+            chosen = dict(recipe["parameters"])
+            found = [t["mean"] for t in entry["trials"] if canonical(t["parameters"]) == canonical(chosen)]
+            merges.append(
+                {
+                    **head,
+                    "sweep": kind,
+                    "parameters": chosen,
+                    "candidates": max(1, len(entry["trials"])),
+                    "dev": found[0] if found else np.nan,
+                    "statistics": entry.get("statistics") or {},
+                }
+            )
+            trials += [
+                {**head, "trial": number, "parameters": t["parameters"], "mean": t["mean"], "direction": d, "dev": s}
+                for number, t in enumerate(entry["trials"])
+                for d, s in t["dev"].items()
+            ]
+    return pd.DataFrame(trials), pd.DataFrame(merges)
+
+
+def _measurements(places: Mapping[str, Path]) -> dict[str, pd.DataFrame]:
+    frames: dict[str, list[pd.DataFrame]] = {name: [] for name in MEASUREMENTS}
+    for place, folder in places.items():
+        seed, _, group = place.partition("/")
+        for name, found in frames.items():
+            path = folder / f"{name}.csv"
+            if path.is_file():
+                found.append(pd.read_csv(path).assign(seed=int(seed.removeprefix("seed")), group=group))
+    return {name: pd.concat(found, ignore_index=True) if found else pd.DataFrame() for name, found in frames.items()}
+
+
+def _costs(trainings: Mapping[str, Path], sweeps: Mapping[str, Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    costs: list[dict[str, Any]] = []
+    logs: list[pd.DataFrame] = []
+    for kind, places in (("training", trainings), ("sweep", sweeps)):
+        for place, folder in places.items():
+            seed, _, name = place.partition("/")
+            head = {"kind": kind, "seed": int(seed.removeprefix("seed")), "name": name}
+            costs.append(head | read_json(folder / COST))
+            log = folder / "training_log.jsonl"
+            if log.is_file():
+                logs.append(pd.DataFrame(_read_lines(log)).assign(seed=head["seed"], name=name))
+    return pd.DataFrame(costs), pd.concat(logs, ignore_index=True) if logs else pd.DataFrame()
+
+
+def load(spec: dict[str, Any], inputs: Mapping[str, Path]) -> Results:
+    """Read all results that ``inputs`` names; :class:`InputError` naming the file that is missing or broken."""
+    folders = {name: Path(folder) for name, folder in inputs.items()}
+
+    def under(prefix: str) -> dict[str, Path]:
+        return {name.removeprefix(prefix): path for name, path in folders.items() if name.startswith(prefix)}
+
+    systems = pd.DataFrame([s for s in spec["systems"] if f"systems/{s['key']}" in folders])
+    systems = systems.reindex(columns=list(SYSTEM_COLUMNS)).fillna({"group": "", "method": ""})
+    if systems.empty:
+        raise InputError('--inputs: no "systems/..." of the spec is among them; a report needs at least one system')
+    scores, rates = _scores(systems, folders)
+    trials, merges = _sweeps(under("sweeps/"))
+    costs, logs = _costs(under("costs/"), under("sweeps/"))
+    comparisons = folders.get("comparisons")
+    contamination = folders.get("corpora_check")
+    return Results(
+        spec=spec,
+        folders=folders,
+        systems=systems,
+        scores=scores,
+        rates=rates,
+        comparisons=pd.read_csv(comparisons / "comparisons.csv") if comparisons else pd.DataFrame(),
+        trials=trials,
+        merges=merges,
+        costs=costs,
+        logs=logs,
+        contamination=read_json(contamination / "contamination.json") if contamination else {},
+        **_measurements(under("measurements/")),
+    )

@@ -1,0 +1,292 @@
+"""Tables of translation quality: scores, retention, layer patch, pairs, quality of the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from langmerge.evaluation.significance import holm, macro_average, paired_differences, paired_test
+from langmerge.reporting import samples
+from langmerge.reporting.samples import METRICS, Row, Sample, Scores, arrow
+from langmerge.reporting.shares import pair_shares, patched
+from langmerge.reporting.table import EMPTY, Cell, Table, cells, interval, number
+
+MEAN = "mean"
+SIGNIFICANT = 0.05
+WIDEST = 6  # languages that fit beside each other for two metrics
+
+
+def test_set(scores: Scores) -> str:
+    """What a caption says of the test set: split, sentences, seeds."""
+    r = scores.results
+    main = r.scores[r.scores.split == r.split]
+    counts = sorted(set(main.n))
+    n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
+    seeds = "1 seed" if len(r.seeds) == 1 else f"mean of {len(r.seeds)} seeds"
+    return f"Split {r.split}, n = {n} sentences per direction, {seeds}"
+
+
+def signature_of(scores: Scores, metric: str) -> str:
+    """The sacrebleu signature of a metric; that of most targets if they differ."""
+    table = scores.results.scores
+    found = table[table.metric == metric].signature
+    return "" if found.empty else str(found.mode().iloc[0])
+
+
+def worse_or_better(scores: Scores, row: Row, group: str, language: str, metric: str) -> bool:
+    """A row differs from the specialist of a language in every seed, after Holm's correction."""
+    table = scores.results.comparisons
+    if table.empty or row.role not in ("merge", "joint"):
+        return False
+    direction = scores.results.direction(group, language)
+    specialists = [s.key for s in scores.results.systems.itertuples() if s.role == "specialist" and s.group == group]
+    keys = [key for (_, code), key in row.keys.items() if code == language]
+    found = table[
+        table.system.isin(keys)
+        & table.baseline.isin(specialists)
+        & (table.direction == direction)
+        & (table.metric == metric)
+    ]
+    return len(found) > 0 and bool((found.p_holm < SIGNIFICANT).all())
+
+
+def mean_p_values(scores: Scores, group: str, metric: str) -> dict[str, float]:
+    """Holm-adjusted p-values of joint model and merges against the specialists, on the mean over languages.
+
+    Approximate randomization within each direction, the mean of the differences over directions; the largest over seeds.
+    """
+    r = scores.results
+    specialist = scores.row(group, "specialist")
+    tested = [row for row in scores.rows(group) if row.role in ("joint", "merge")]
+    if specialist is None or not tested:
+        return {}
+    trials, worst = int(r.study["evaluation"]["randomization_trials"]), dict.fromkeys((row.name for row in tested), 0.0)
+    for seed in r.seeds:
+        p_values = []
+        for row in tested:
+            parts = []
+            for code in r.languages:
+                direction = r.direction(group, code)
+                a, b = (r.statistics(keys[seed, code], direction) for keys in (row.keys, specialist.keys))
+                found = paired_differences({metric: a[metric]}, {metric: b[metric]}, 2, trials, scores.seed)
+                parts.append(found[metric])
+            p_values.append(paired_test(macro_average(parts)).p_randomization)
+        for row, p in zip(tested, holm(p_values), strict=True):
+            worst[row.name] = max(worst[row.name], float(p))
+    return worst
+
+
+def best_is_clear(scores: Scores, group: str, metric: str, score: Callable[[Row], Sample]) -> str | None:
+    """Name of the merge that is best in a column, if its interval against the second best and the base excludes 0."""
+    ranked = sorted(scores.merges(group), key=lambda row: -score(row).point)
+    if not ranked:
+        return None
+    others = ranked[1:2] + [row for row in [scores.row(group, "base")] if row]
+    return ranked[0].name if all((score(ranked[0]) - score(other)).above for other in others) else None
+
+
+def score_table(scores: Scores, group: str, metrics: tuple[str, ...] = ("bleu", "chrf")) -> Table:
+    """Base, specialists, joint model and merges in the languages of a direction group, and their mean."""
+    r = scores.results
+    rows, data = scores.rows(group), []
+    texts: dict[tuple[str, str, str], Cell] = {}
+    for metric in metrics:
+        p_mean = mean_p_values(scores, group, metric)
+        for language in [*r.languages, MEAN]:
+
+            def value(row: Row, language: str = language, metric: str = metric) -> Sample:
+                if language == MEAN:
+                    return scores.average(row, group, metric)
+                return scores.cell(row, group, language, metric)
+
+            best = best_is_clear(scores, group, metric, value)
+            for row in rows:
+                sample = value(row)
+                low, high = sample.interval
+                if language == MEAN:
+                    differs = p_mean.get(row.name, 1.0) < SIGNIFICANT and row.role in ("joint", "merge")
+                else:
+                    differs = worse_or_better(scores, row, group, language, metric)
+                bold = row.role == "merge" and row.name == best
+                texts[row.name, metric, language] = Cell(number(sample.point), bold, "†" if differs else "")
+                data.append(
+                    {
+                        "system": row.name,
+                        "role": row.role,
+                        "metric": metric,
+                        "language": language,
+                        "score": sample.point,
+                        "low": low,
+                        "high": high,
+                        "differs_from_specialist": differs,
+                        "best_merge": bold,
+                    }
+                )
+    columns = [*r.languages, MEAN]
+    title = f"Translation quality, {arrow(group, r.pivot)}"
+    caption = (
+        f"{test_set(scores)}. Specialist: the model of that column's language. Hyper-parameters of merges were tuned on dev. "
+        f"† differs from the specialist (approximate randomization, Holm over systems and languages, p < {SIGNIFICANT} "
+        "in every seed). Bold: best merge, where the paired bootstrap interval (95 %) of its lead over the second merge "
+        "and over the base excludes 0. " + " ".join(f"{METRICS[m]}: {signature_of(scores, m)}." for m in metrics)
+    )
+    name = f"scores_{group.replace('-', '_')}"
+    later = {"joint", "merge"}
+    first = next((i for i, row in enumerate(rows) if row.role in later), None)
+    if len(r.languages) <= WIDEST:
+        body = [[Cell(row.label)] + [texts[row.name, m, c] for m in metrics for c in columns] for row in rows]
+        spans = [(METRICS[m], len(columns)) for m in metrics]
+        rules = [i for i in [first] if i]
+        return Table(name, title, caption, ["System", *columns * len(metrics)], body, pd.DataFrame(data), spans, rules)
+    body = [[Cell(METRICS[m]), Cell(row.label)] + [texts[row.name, m, c] for c in columns] for m in metrics for row in rows]
+    rules = [len(rows) * i for i in range(1, len(metrics))]
+    return Table(
+        name, title, caption, ["Metric", "System", *columns], body, pd.DataFrame(data), rules=rules, text_columns=2
+    )
+
+
+def retention_table(scores: Scores, measure: Callable[..., Sample], metric: str = "bleu") -> Table:
+    """Retention or ratio of joint model and merges, per direction group and language."""
+    r = scores.results
+    body, data, rules = [], [], []
+    for group in r.groups:
+        rules.append(len(body))
+        for row in (row for row in scores.rows(group) if row.role in ("joint", "merge")):
+            found = {code: scores.retained(row, group, code, metric, measure) for code in r.languages}
+            found[MEAN] = scores.retained_mean(row, group, metric, measure)
+            for code, sample in found.items():
+                low, high = sample.interval
+                data.append(
+                    {"group": group, "system": row.name, "metric": metric, "language": code}
+                    | {"value": sample.point, "low": low, "high": high}
+                )
+            texts = [number(found[code].point, 2) for code in [*r.languages, MEAN]]
+            body.append(cells([arrow(group, r.pivot), row.label, *texts, interval(*found[MEAN].interval, 2)]))
+    if measure is samples.retention:
+        name, title = "retention", "Retention of the specialists' gain"
+        meaning = (
+            "R = (merge − base) / (specialist − base): 1 is the specialist, 0 the base, negative worse than the base; – where the "
+            "specialist's gain is below two standard errors"
+        )
+    else:
+        name, title = "ratio", "Share of the specialists' score"
+        meaning = "merge / specialist"
+    caption = f"{METRICS[metric]}; {meaning}. Interval: 95 % bootstrap of the mean over languages. {test_set(scores)}."
+    columns = ["Direction", "System", *r.languages, MEAN, "95 % interval"]
+    return Table(name, title, caption, columns, body, pd.DataFrame(data), rules=rules[1:], text_columns=2)
+
+
+def output_table(scores: Scores) -> Table:
+    """What the outputs look like: off-target, copies, empty ones, length, TER; means over languages and seeds."""
+    r = scores.results
+    rates = r.rates[r.rates.split == r.split].set_index(["key", "direction"])
+    columns = ["off_target", "off_target_floor", "source_language", "copy", "empty"]
+    body, data, rules = [], [], []
+    for group in r.groups:
+        rules.append(len(body))
+        for row in scores.rows(group):
+            index = [(key, r.direction(group, code)) for (_, code), key in row.keys.items()]
+            found = rates.loc[index].apply(pd.to_numeric, errors="coerce").mean(numeric_only=True)
+            ter = scores.average(row, group, "ter").point if _has(scores, "ter") else float("nan")
+            data.append({"group": group, "system": row.name, **found[[*columns, "length_ratio"]], "ter": ter})
+            percent = [number(100 * found[c]) for c in columns]
+            body.append(
+                cells([arrow(group, r.pivot), row.label, *percent, number(found["length_ratio"], 2), number(ter)])
+            )
+    return Table(
+        "outputs",
+        "What the outputs look like",
+        "Means over languages. Off-target: identified outputs in another language than asked for; floor: the same for the "
+        "references, which is the error of language identification; source: in the source language; copy: the source repeated; "
+        f"empty: no text; all in %. Length: characters over the reference's. TER: lower is better. {test_set(scores)}.",
+        ["Direction", "System", "off-target", "floor", "source", "copy", "empty", "length", "TER"],
+        body,
+        pd.DataFrame(data),
+        rules=rules[1:],
+        text_columns=2,
+    )
+
+
+def _has(scores: Scores, metric: str) -> bool:
+    return bool((scores.results.scores.metric == metric).any())
+
+
+def patch_table(scores: Scores, metric: str = "bleu") -> Table | None:
+    """The layer patch: last layers of the specialist in the merge, against random lower ones; None if not in the study."""
+    r = scores.results
+    patches = r.systems[r.systems.role == "patch"]
+    if patches.empty:
+        return None
+    study = r.study["merging"]["layer_patch"]
+    body, data, rules = [], [], []
+    for group in r.groups:
+        by_name = {row.name: row for row in scores.merges(group)}
+        for onto in dict.fromkeys(patches[patches.group == group].onto):
+            rules.append(len(body))
+            merge = by_name[onto]
+            last = {c: patched(scores, group, onto, "last", c, metric) for c in r.languages}
+            drawn = {c: patched(scores, group, onto, "random", c, metric) for c in r.languages}
+            plain = {c: scores.cell(merge, group, c, metric) for c in r.languages}
+            lines = {
+                "no patch": plain,
+                f"last {study['layers']}": last,
+                f"random {study['layers']} below": drawn,
+                "gain of last": {c: last[c] - plain[c] for c in r.languages},
+                "last − random": {c: last[c] - drawn[c] for c in r.languages},
+            }
+            for name, values in lines.items():
+                values = {**values, MEAN: samples.mean(values.values())}
+                signed = "gain" in name or "−" in name
+                for code, sample in values.items():
+                    low, high = sample.interval
+                    head = {"group": group, "onto": onto, "layers": name, "metric": metric, "language": code}
+                    data.append({**head, "value": sample.point, "low": low, "high": high})
+                texts = [number(s.point, 1, signed) for s in values.values()]
+                head_cells = [arrow(group, r.pivot), merge.label, name]
+                body.append(cells([*head_cells, *texts, interval(*values[MEAN].interval)]))
+    return Table(
+        "layer_patch",
+        "Layer patch",
+        f"{METRICS[metric]} after the specialist's layers replace the merge's in the direction of that specialist: the last "
+        f"{study['layers']}, or as many drawn at random below them (mean of {study['controls']} draws). Interval: 95 % bootstrap "
+        f"of the mean over languages. {test_set(scores)}.",
+        ["Direction", "Merge", "Layers", *r.languages, MEAN, "95 % interval"],
+        body,
+        pd.DataFrame(data),
+        rules=rules[1:],
+        text_columns=3,
+    )
+
+
+def pair_table(scores: Scores, metric: str = "bleu") -> Table | None:
+    """Kept share per pair of languages and direction group; None if the study merges no pairs."""
+    shares = pair_shares(scores, metric)
+    if shares.empty:
+        return None
+    r = scores.results
+    body = []
+    keys = list(dict.fromkeys(zip(shares.method, shares.pair, strict=True)))
+    indexed = shares.set_index(["method", "pair", "group", "language"])
+    for method, pair in keys:
+        line = [pair, samples.label("merge", method)]
+        for group in r.groups:
+            for code in [*pair.split("+"), MEAN]:
+                known = (method, pair, group, code) in indexed.index
+                line.append(number(indexed.loc[(method, pair, group, code), "value"], 2) if known else EMPTY)
+            known = (method, pair, group, MEAN) in indexed.index
+            ends = indexed.loc[(method, pair, group, MEAN), ["low", "high"]] if known else (float("nan"),) * 2
+            line.append(interval(*ends, 2))
+        body.append(cells(line))
+    columns = ["first", "second", MEAN, "95 % interval"]
+    return Table(
+        "pairs",
+        "Merges of two specialists",
+        f"Kept share of the specialists' {METRICS[metric]} (merge / specialist) in the first and the second language of a pair. "
+        f"{test_set(scores)}.",
+        ["Pair", "Method", *columns * len(r.groups)],
+        body,
+        shares,
+        [(arrow(group, r.pivot), len(columns)) for group in r.groups],
+        text_columns=2,
+    )

@@ -1,0 +1,1 @@
+"""Where models come from: `init` (random weights), `import_model` (existing ones), and training on a mixture."""

@@ -1,0 +1,241 @@
+"""From sentence pairs on disk to token sequences in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from langmerge.prompts import Prompt
+from langmerge.provenance import InputError
+from langmerge.training.settings import Component
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """n token sequences in one flat array.
+
+    ``tokens`` [N] holds all ids, sequence i is ``tokens[offsets[i]:offsets[i + 1]]``, and ``first[i]`` >= 1 is its
+    first token that the model is asked to predict (all later ones are asked for too).
+    """
+
+    tokens: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    first: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens per sequence [n]."""
+        return np.diff(self.offsets)
+
+
+def flatten(ids: Sequence[Sequence[int]], first: Sequence[int]) -> Sequences:
+    """Sequences from lists of ids and the first predicted token of each."""
+    lengths = np.fromiter((len(row) for row in ids), np.int64, len(ids))
+    tokens = np.fromiter((token for row in ids for token in row), np.int32, int(lengths.sum()))
+    return Sequences(tokens, np.concatenate([[0], np.cumsum(lengths)]), np.asarray(first, np.int32))
+
+
+def concatenate(parts: Sequence[Sequences]) -> Sequences:
+    """All sequences of ``parts``, in order."""
+    lengths = np.concatenate([part.lengths for part in parts])
+    return Sequences(
+        np.concatenate([part.tokens for part in parts]),
+        np.concatenate([[0], np.cumsum(lengths)]),
+        np.concatenate([part.first for part in parts]),
+    )
+
+
+# ---- rows ----------------------------------------------------------------------------------------------------------
+
+
+def read_rows(file: Path) -> list[dict[str, str]]:
+    """The objects of a JSON-lines file; :class:`InputError` naming file and line where it is broken or empty."""
+    if not file.is_file():
+        raise InputError(f"{file}: file not found; a corpus folder needs train.jsonl, dev.jsonl and test.jsonl")
+    rows = []
+    with file.open(encoding="utf-8") as lines:
+        try:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    row = json.loads(line)
+                    if not isinstance(row, dict):
+                        raise InputError(f"{file}, line {number}: expected a JSON object, found {line.strip()[:40]!r}")
+                    rows.append(row)
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"{file}, line {number}: not valid JSON ({error.msg}); expected one object a line"
+            ) from None
+        except UnicodeDecodeError as error:
+            raise InputError(f"{file}: not UTF-8 ({error.reason}); convert it with `iconv -t UTF-8`") from None
+    if not rows:
+        raise InputError(f"{file}: the train split is empty; check the corpus and its split sizes")
+    return rows
+
+
+def column(rows: Sequence[Mapping[str, str]], name: str, file: Path) -> list[str]:
+    """One column; :class:`InputError` naming file, row and column where it is missing or not text."""
+    values = []
+    for number, row in enumerate(rows, 1):
+        value = row.get(name)
+        if not isinstance(value, str) or not value.strip():
+            raise InputError(
+                f"{file}, row {number}: column {name!r} is missing or empty; expected a sentence, found the columns "
+                f"{sorted(row)}"
+            )
+        values.append(value)
+    return values
+
+
+def _portion(rows: list[dict[str, str]], part: Component, file: Path) -> list[dict[str, str]]:
+    start, end = (round(share * len(rows)) for share in part.portion)
+    if start >= end:
+        raise InputError(f"{file}: portion {list(part.portion)} of its {len(rows)} rows is empty; widen the portion")
+    return rows[start:end]
+
+
+class Corpora:
+    """The train splits of the folders in ``inputs`` (``pairs/<lang>``), each file read once."""
+
+    def __init__(self, inputs: Mapping[str, Path]) -> None:
+        self._files = {
+            name.removeprefix("pairs/"): Path(folder) / "train.jsonl"
+            for name, folder in inputs.items()
+            if name.startswith("pairs/")
+        }
+        self._rows: dict[Path, list[dict[str, str]]] = {}
+        if not self._files:
+            raise InputError('the inputs name no corpus; expected at least one "pairs/<language>" folder')
+
+    def rows(self, file: Path) -> list[dict[str, str]]:
+        """All rows of a file."""
+        if file not in self._rows:
+            self._rows[file] = read_rows(file)
+        return self._rows[file]
+
+    def _holding(self, *languages: str) -> Path | None:
+        """The first file that has the columns of all ``languages``: their own, else any."""
+        own = [self._files[code] for code in reversed(languages) if code in self._files]
+        others = [file for _, file in sorted(self._files.items())]
+        for file in [*own, *others]:
+            if all(code in self.rows(file)[0] for code in languages):
+                return file
+        return None
+
+    def texts(self, part: Component) -> list[str]:
+        """The sentences of a `text` part."""
+        assert part.language is not None
+        file = self._holding(part.language)
+        if file is None:
+            raise self._missing(part.language)
+        return column(_portion(self.rows(file), part, file), part.language, file)
+
+    def pairs(self, part: Component) -> list[tuple[str, str]]:
+        """The (source, target) pairs of a `translate` part; languages that share no file are joined on ``id``."""
+        assert part.source is not None and part.target is not None
+        file = self._holding(part.source, part.target)
+        if file is not None:
+            rows = _portion(self.rows(file), part, file)
+            return list(zip(column(rows, part.source, file), column(rows, part.target, file), strict=True))
+        sides = [(code, self._holding(code)) for code in (part.source, part.target)]
+        for code, side in sides:
+            if side is None:
+                raise self._missing(code)
+        (_, left), (_, right) = sides
+        assert left is not None and right is not None
+        other = {row.get("id"): row for row in self.rows(right)}
+        joined = [
+            row | {part.target: other[row["id"]].get(part.target, "")}
+            for row in self.rows(left)
+            if "id" in row and row["id"] in other
+        ]
+        if not joined:
+            raise InputError(
+                f"{left} and {right} share no `id`, so {part.name} has no sentence pairs; "
+                "train on directions with the pivot, or use a multi-parallel corpus"
+            )
+        rows = _portion(joined, part, left)
+        return list(zip(column(rows, part.source, left), column(rows, part.target, right), strict=True))
+
+    def _missing(self, code: str) -> InputError:
+        held = ", ".join(str(file) for file in self._files.values())
+        return InputError(f"no corpus has the column {code!r} (looked in {held}); add pairs/{code} to the inputs")
+
+
+# ---- tokens --------------------------------------------------------------------------------------------------------
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+
+
+def encode_pairs(
+    prompt: Prompt, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]], part: Component
+) -> tuple[list[list[int]], list[int]]:
+    """Ids and first predicted token of sentence pairs: those of :meth:`Prompt.encode`, in one batch (faster)."""
+    assert part.source is not None and part.target is not None
+    texts = [prompt._text(source, part.source, part.target)[0] for source, _ in pairs]
+    head: list[int] = []
+    if prompt.format == "chat":
+        texts = [
+            str(
+                tokenizer.apply_chat_template(
+                    [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+                )
+            )
+            for text in texts
+        ]
+    elif tokenizer.bos_token_id is not None:
+        head = [int(tokenizer.bos_token_id)]
+    prompts = [head + ids for ids in _ids(tokenizer, texts)]
+    answers = _ids(tokenizer, [target for _, target in pairs])
+    ids = [[*ask, *answer, tokenizer.eos_token_id] for ask, answer in zip(prompts, answers, strict=True)]
+    return ids, [1 if part.loss == "all" else max(1, len(ask)) for ask in prompts]
+
+
+def encode_texts(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], tag: str, part: Component, context: int
+) -> tuple[list[list[int]], list[int]]:
+    """Ids and first predicted token of texts, as :func:`langmerge.prompts.encode_text`.
+
+    Texts longer than ``context`` tokens are cut into pieces, the end-of-sequence token after the last.
+    """
+    head: list[int] = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
+    if tag:
+        head += _ids(tokenizer, [tag.format(code=part.language)])[0]
+    ids, first = [], []
+    for body in _ids(tokenizer, texts):
+        whole = [*head, *body, tokenizer.eos_token_id]
+        for start in range(0, len(whole), context):
+            piece = whole[start : start + context]
+            if len(piece) > 1:
+                ids.append(piece)
+                first.append(max(1, len(head)) if part.loss == "target" and start == 0 else 1)
+    return ids, first
+
+
+def encode_part(
+    corpora: Corpora, tokenizer: PreTrainedTokenizerBase, part: Component, prompt: Prompt, tag: str, context: int
+) -> tuple[Sequences, int]:
+    """The sequences of one part and how many pairs were left out because they are longer than ``context`` tokens."""
+    if part.task == "text":
+        return flatten(*encode_texts(tokenizer, corpora.texts(part), tag, part, context)), 0
+    ids, first = encode_pairs(prompt, tokenizer, corpora.pairs(part), part)
+    kept = [i for i, row in enumerate(ids) if len(row) <= context]
+    if not kept:
+        raise InputError(
+            f"data part {part.name}: every sentence pair is longer than context_length {context} "
+            f"(shortest {min(map(len, ids))} tokens); raise context_length"
+        )
+    return flatten([ids[i] for i in kept], [first[i] for i in kept]), len(ids) - len(kept)

@@ -1,0 +1,25 @@
+rule measure_models:
+    input:
+        manifests=job_manifests,
+        weights=ancient(job_weights),
+    output:
+        manifest="{folder}/manifest.json",
+        cost="{folder}/cost.json",
+        cka="{folder}/cka.csv",
+        neurons="{folder}/neurons.csv",
+    log:
+        "logs/{folder}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    wildcard_constraints:
+        folder=folders_of("measure_models"),
+    resources:
+        gpu=job_gpus,
+    params:
+        spec=job_spec,
+        inputs=job_inputs,
+        code=job_code,
+        environment=job_environment,
+    shell:
+        "python -m langmerge.analysis --spec {params.spec:q} --inputs {params.inputs:q}"
+        " --code {params.code:q} --environment {params.environment:q} --out {wildcards.folder:q} > {log:q} 2>&1"

@@ -1,0 +1,144 @@
+import re
+import os
+import sys
+from pathlib import Path
+
+from langmerge import config as study_config
+from langmerge import plan as study_plan
+from langmerge.provenance import (
+    InputError,
+    canonical,
+    code_fingerprint,
+    environment_fingerprint,
+)
+from snakemake.exceptions import WorkflowError
+
+# Jobs call `python -m langmerge...`: with the Python that runs Snakemake, unless an environment per rule is asked for.
+if not workflow.deployment_settings.deployment_method:
+    shell.prefix(
+        f"export PATH={Path(sys.executable).parent}:$PATH OMP_WAIT_POLICY=passive; "
+    )
+else:
+    shell.prefix("export OMP_WAIT_POLICY=passive; ")
+
+# An unlisted resource is unlimited in Snakemake: without a profile, one job per GPU of this machine.
+GPUS = len(list(Path("/dev").glob("nvidia[0-9]*")))
+if "gpu" not in workflow.global_resources:
+    workflow.global_resources["gpu"] = GPUS
+
+# Libraries whose release may change a stage's results.
+LIBRARIES = {
+    "corpora": ("pyarrow", "datasets"),
+    "training": ("torch", "transformers", "tokenizers", "safetensors"),
+    "merging": ("torch", "safetensors"),
+    "sweeping": ("torch", "transformers", "tokenizers", "safetensors", "sacrebleu", "py3langid"),
+    "evaluation": ("torch", "transformers", "tokenizers", "sacrebleu", "py3langid"),
+    "analysis": ("torch", "transformers", "tokenizers"),
+    "reporting": ("pandas", "matplotlib", "seaborn", "jinja2", "typst"),
+}
+
+
+def load_plans():
+    """The plans of all configured studies by name; a mistake in a configuration file ends here, before any job."""
+    try:
+        settings = study_config.load_workflow(config)
+        return settings, {
+            name: study_plan.build(study_config.load(settings, name), name)
+            for name in settings.studies
+        }
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
+
+
+SETTINGS, PLANS = load_plans()
+JOBS = {folder: job for plan in PLANS.values() for folder, job in plan.jobs.items()}
+
+
+def folders_of(rule):
+    """Wildcard pattern of the folders that a rule makes."""
+    found = [folder for folder, job in JOBS.items() if job.rule == rule]
+    return "|".join(map(re.escape, found)) or "(?!)"
+
+
+def final_targets():
+    """What a complete run makes: the report of every configured study."""
+    return [
+        f"{plan.report.folder}/{name}"
+        for plan in PLANS.values()
+        for name in ("report.html", "report.pdf")
+    ]
+
+
+def job_manifests(wildcards):
+    """Manifests of the results that a job reads: small, checksummed, the tracked edge between jobs."""
+    inputs = JOBS[wildcards.folder].inputs.values()
+    owners = [study_plan.result_folder(folder, JOBS) for folder in inputs]
+    return [f"{folder}/manifest.json" for folder in dict.fromkeys(owners)]
+
+
+def job_weights(wildcards):
+    """Weights that a job reads. They are never newer than their manifest says, so their age is not looked at."""
+    outputs = {
+        "train_model": "model.safetensors",
+        "init_model": "model.safetensors",
+        "import_model": "model.safetensors",
+        "merge_models": "model.safetensors",
+        "sweep_merges": "merged",
+    }
+    owners = dict.fromkeys(
+        study_plan.result_folder(folder, JOBS)
+        for name, folder in JOBS[wildcards.folder].inputs.items()
+        if name.startswith("model")
+    )
+    return [f"{folder}/{outputs[JOBS[folder].rule]}" for folder in owners]
+
+
+def job_files(wildcards):
+    """Data files of the user or the repository that a job reads."""
+    return [path for path in JOBS[wildcards.folder].files if Path(path).is_file()]
+
+
+def job_spec(wildcards):
+    """All that decides a job's result, as one canonical string."""
+    return canonical(JOBS[wildcards.folder].spec)
+
+
+def job_inputs(wildcards):
+    """Where a job finds its inputs, by name."""
+    return canonical(JOBS[wildcards.folder].inputs)
+
+
+def job_code(wildcards):
+    """Fingerprint of the code that a job runs, blind to comments and docstrings."""
+    return code_fingerprint(*JOBS[wildcards.folder].modules)
+
+
+def job_environment(wildcards):
+    """Releases of the libraries that a job computes with."""
+    stage = JOBS[wildcards.folder].modules[0].split(".")[1]
+    return environment_fingerprint(*LIBRARIES[stage])
+
+
+def job_threads(wildcards):
+    """CPU threads of a job."""
+    return JOBS[wildcards.folder].threads
+
+
+def job_gpus(wildcards):
+    """GPUs of a job: as many as its plan asks for, none on a machine without any."""
+    return min(JOBS[wildcards.folder].gpus, workflow.global_resources["gpu"])
+
+
+def job_launcher(wildcards):
+    """How a training is started: alone, or one process per GPU."""
+    gpus = job_gpus(wildcards)
+    return (
+        f"torchrun --standalone --nproc-per-node {gpus} -m"
+        if gpus > 1
+        else "python -m"
+    )
+
+
+def kept(path):
+    """A declared output that is removed after use, unless the configuration keeps merged weights."""
+    return path if SETTINGS.keep_merges else temp(path)

@@ -1,0 +1,22 @@
+rule write_report:
+    input:
+        manifests=job_manifests,
+    output:
+        manifest="{folder}/manifest.json",
+        cost="{folder}/cost.json",
+        html="{folder}/report.html",
+        pdf="{folder}/report.pdf",
+    log:
+        "logs/{folder}.log",
+    conda:
+        "../../envs/reporting.yaml"
+    wildcard_constraints:
+        folder=folders_of("write_report"),
+    params:
+        spec=job_spec,
+        inputs=job_inputs,
+        code=job_code,
+        environment=job_environment,
+    shell:
+        "python -m langmerge.reporting --spec {params.spec:q} --inputs {params.inputs:q}"
+        " --code {params.code:q} --environment {params.environment:q} --out {wildcards.folder:q} > {log:q} 2>&1"
