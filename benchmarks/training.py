@@ -16,13 +16,14 @@ import time
 from pathlib import Path
 
 import torch
+from torch.nn import functional
+
 from langmerge import models
 from langmerge.provenance import result, write_json
 from langmerge.training.init import build
 from langmerge.training.job import prepare
 from langmerge.training.loop import Ledger, _tensors
 from langmerge.training.settings import Settings, check
-from torch.nn import functional
 
 
 def write_inputs(folder, options):
@@ -126,9 +127,8 @@ def main():
             for loop, times in seconds.items()
         }
     parameters = sum(weight.numel() for weight in run.model.parameters())
-    print(
-        f"{parameters / 1e6:.2f} M parameters, {options.precision}, {models.device()}, {torch.get_num_threads()} thread(s)"
-    )
+    threads = torch.get_num_threads()
+    print(f"{parameters / 1e6:.2f} M parameters, {options.precision}, {models.device()}, {threads} thread(s)")
     print(f"{'loop':<12}{'tokens/s':>12}{'langmerge / loop':>20}")
     for loop, row in rows.items():
         print(f"{loop:<12}{row['tokens_per_second']:>12.0f}{row['ours_relative']:>20.2f}")

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +35,8 @@ def corpora_of(wildcards):
 def training(wildcards):
     return canonical({"name": wildcards.name, "rate": config["rates"][wildcards.name]})
 
+kept = (lambda path: path) if config["keep_merges"] else temp
+
 JOB = f"{sys.executable} job.py"
 
 rule all:
@@ -57,7 +60,7 @@ rule sweep:
         weights=ancient(expand("results/toy/models/{name}/model.safetensors", name=["de", "tr"])),
     output:
         manifest="results/toy/sweeps/all/manifest.json",
-        merged=(directory if config["keep_merges"] else lambda path: temp(directory(path)))("results/toy/sweeps/all/merged"),
+        merged=kept(directory("results/toy/sweeps/all/merged")),
     params: spec="{}"
     shell: JOB + " '{params.spec}' results/toy/sweeps/all {input.manifests}"
 
@@ -227,8 +230,9 @@ def test_a_clone_is_complete_and_still_notices_every_edit(clone: Path) -> None:
     edit(clone / "data/tr.txt", "words", "other words")
     assert jobs(clone) == {"corpora/tr", "models/tr", "sweeps/all", "report"}
     commit(clone)
-    shutil.rmtree(clone / "results")
-    assert "train" in restore(clone)  # the edit is now older than the restored files, yet it is seen
+    for name in ("results", ".snakemake", ".dvc/cache"):
+        shutil.rmtree(clone / name)
+    assert "train" in restore(clone)  # the edit is older than the download, yet it is seen
     assert jobs(clone) == {"corpora/tr", "models/tr", "sweeps/all", "report"}
 
 
@@ -378,8 +382,6 @@ def test_an_interrupted_restore_keeps_snakemake_away(clone: Path, monkeypatch: p
 def test_records_are_read_by_the_path_that_they_stand_for(tmp_path: Path) -> None:
     """Snakemake cuts names of more than 254 characters into folders."""
     name = "results/" + "a" * 300 + "/manifest.json"
-    from base64 import urlsafe_b64encode
-
     text = urlsafe_b64encode(name.encode()).decode()
     path = tmp_path / f"@{text[:254]}" / text[254:]
     path.parent.mkdir()

@@ -5,12 +5,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors import safe_open
+from tiny_llamas import byte_tokenizer, random_llama
+
 from langmerge.analysis import tables
 from langmerge.analysis.__main__ import main
 from langmerge.analysis.neurons import RANKINGS, ranking_of
 from langmerge.provenance import InputError, read_json, verify
-from safetensors import safe_open
-from tiny_llamas import byte_tokenizer, random_llama
 
 SPEC = {
     "sentences": 24,

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from langmerge.analysis.forward import observe
 from langmerge.analysis.spans import batches, check_spans, positions, span_tokens
 from langmerge.prompts import Encoded, Prompt, encode_pairs

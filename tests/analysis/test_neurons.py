@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from langmerge.analysis import jackknife, neurons
 from langmerge.analysis.neurons import RANKINGS, fit_thresholds, language_units, mutual_information, ranking_of
 from langmerge.provenance import InputError

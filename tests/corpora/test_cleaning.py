@@ -1,6 +1,7 @@
 """Normalising, folding, and which pairs each filter keeps."""
 
 import pytest
+
 from langmerge.config import Filters
 from langmerge.corpora.cleaning import HeldOut, Pair, Tally, clean, fold, normalise
 
@@ -8,8 +9,9 @@ from langmerge.corpora.cleaning import HeldOut, Pair, Tally, clean, fold, normal
 def run(sentences, held_out=None, limit=None, **filters):
     """The numbers of the pairs that are kept, and the tally."""
     tally = Tally("en", "es")
+    held_out = {} if held_out is None else held_out
     rows = [Pair(str(i), *sides) for i, sides in enumerate(sentences)]
-    kept = [int(pair.id) for pair in clean(rows, Filters(**filters), limit, tally, held_out or {})]
+    kept = [int(pair.id) for pair in clean(rows, Filters(**filters), limit, tally, held_out)]
     assert tally.read == tally.kept + sum(tally.dropped.values())
     assert tally.kept == len(kept)
     return kept, tally
@@ -82,6 +84,12 @@ def test_duplicates_are_pairs_not_sentences():
     rows = [("I sleep.", "Duermo."), ("i sleep!", "¡Duermo!"), ("I sleep.", "Yo duermo."), ("I nap.", "Duermo.")]
     assert run(rows)[0] == [0, 2, 3]
     assert run(rows, deduplicate=False)[0] == [0, 1, 2, 3]
+
+
+def test_held_out_splits_keep_their_repetitions_but_not_long_sentences():
+    rows = [Pair("0", "a b", "c"), Pair("1", "a b", "c"), Pair("2", "a b c", "d"), Pair("3", "", "d")]
+    kept = clean(rows, Filters(max_words=2), None, Tally("en", "es"), None)
+    assert [pair.id for pair in kept] == ["0", "1"]
 
 
 def test_limit_counts_after_filtering_and_prefix_holds():

@@ -4,6 +4,7 @@ import json
 import random
 
 import pytest
+
 from langmerge import provenance
 from langmerge.config import FilesCorpus
 from langmerge.corpora import contamination, prepare

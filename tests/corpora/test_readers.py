@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from langmerge.config import Source
 from langmerge.corpora import readers
 from langmerge.corpora.cleaning import Pair

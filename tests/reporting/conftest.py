@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
 from langmerge import config, plan
 from langmerge.evaluation.scoring import Scored, score_outputs, write
 from langmerge.evaluation.test_sets import Direction, TestSet
@@ -21,11 +22,75 @@ ROOT = Path(__file__).resolve().parents[2]
 N = 16  # sentences
 LAYERS = 4
 WORDS = {
-    "en": "the old woman sees a small red house near river while children play with big dogs".split(),
-    "es": "la anciana ve una pequeña casa roja cerca río mientras niños juegan con perros grandes".split(),
-    "de": "die alte Frau sieht ein kleines rotes Haus am Fluß während Kinder mit großen Hunden".split(),
-    "ru": "старая женщина видит маленький красный дом у реки пока дети играют с большими собаками".split(),
-    "hi": "बूढ़ी औरत नदी के पास एक छोटा लाल घर देखती है जबकि बच्चे कुत्तों".split(),
+    "en": [
+        "the",
+        "old",
+        "woman",
+        "sees",
+        "a",
+        "small",
+        "red",
+        "house",
+        "near",
+        "river",
+        "while",
+        "children",
+        "play",
+        "with",
+        "big",
+        "dogs",
+    ],
+    "es": [
+        "la",
+        "anciana",
+        "ve",
+        "una",
+        "pequeña",
+        "casa",
+        "roja",
+        "cerca",
+        "río",
+        "mientras",
+        "niños",
+        "juegan",
+        "con",
+        "perros",
+        "grandes",
+    ],
+    "de": [
+        "die",
+        "alte",
+        "Frau",
+        "sieht",
+        "ein",
+        "kleines",
+        "rotes",
+        "Haus",
+        "am",
+        "Fluß",
+        "während",
+        "Kinder",
+        "mit",
+        "großen",
+        "Hunden",
+    ],
+    "ru": [
+        "старая",
+        "женщина",
+        "видит",
+        "маленький",
+        "красный",
+        "дом",
+        "у",
+        "реки",
+        "пока",
+        "дети",
+        "играют",
+        "с",
+        "большими",
+        "собаками",
+    ],
+    "hi": ["बूढ़ी", "औरत", "नदी", "के", "पास", "एक", "छोटा", "लाल", "घर", "देखती", "है", "जबकि", "बच्चे", "कुत्तों"],
 }
 # Share of right words, out of and into the pivot; merging hurts more out of it.
 QUALITY = {"base": (0.3, 0.3), "specialist": (0.95, 0.95), "joint": (0.9, 0.92), "other": (0.3, 0.5)}
@@ -56,7 +121,7 @@ def study(**changes: Any) -> config.Study:
     values["corpus"]["grammar"] = str(ROOT / "data/grammar")
     values["base"]["languages"] = values["languages"] = ["es", "de", "ru", "hi"]
     values["merging"]["all"] = {name: values["merging"]["all"][name] for name in MERGED}
-    values["evaluation"] |= {"bootstrap_samples": 200, "randomization_trials": 200}
+    values["evaluation"] |= {"bootstrap_samples": 200, "randomization_trials": 2000}
     return config.Study.model_validate(config.merge_defaults(values, changes))
 
 
@@ -115,7 +180,7 @@ def write_sweep(job: plan.Job) -> None:
             mean = sum(dev.values()) / len(dev)
             trials.append({"parameters": candidate["parameters"], "dev": dev, "mean": mean})
         best = max(range(len(candidates)), key=lambda i: trials[i]["mean"] if trials else -i)
-        norms = {name: 1.5 for name in merge["candidates"][0]["models"]}
+        norms = dict.fromkeys(merge["candidates"][0]["models"], 1.5)
         selection[merge["name"]] = {
             "recipe": candidates[best],
             "trials": trials,
@@ -210,7 +275,10 @@ def write_contamination(folder: Path, languages: list[str], pivot: str) -> None:
             | {"sentence_share": 0.03, "ngram_share": 0.1}
             for a, b in itertools.product(languages, repeat=2)
         ],
-        "within": {code: {"dev": {pivot: 0, code: 0, "either": 0}, "test": {pivot: 1, code: 2, "either": 2}} for code in languages},
+        "within": {
+            code: {"dev": {pivot: 0, code: 0, "either": 0}, "test": {pivot: 1, code: 2, "either": 2}}
+            for code in languages
+        },
         "sizes": [
             {"language": code, "split": split, "pairs": n, "words": 7 * n, "pivot_words": 8 * n}
             for code in languages
@@ -273,6 +341,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """As little as a study can have: one direction group, one merge; no joint model, drift, patch, pairs, analysis."""
     values = study().model_dump(mode="json", by_alias=True)
-    values |= {"languages": ["es", "de"], "directions": ["from_pivot"], "joint": None, "analysis": None, "seeds": [1, 2]}
+    values |= {
+        "languages": ["es", "de"],
+        "directions": ["from_pivot"],
+        "joint": None,
+        "analysis": None,
+        "seeds": [1, 2],
+    }
     values["merging"] = {"all": {"linear": {}}}
     return finish(config.Study.model_validate(values), tmp_path_factory.mktemp("small"))

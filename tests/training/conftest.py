@@ -3,6 +3,7 @@ import os
 import random
 
 import pytest
+
 from langmerge.provenance import result
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -6,10 +6,11 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+
 from langmerge.models import load_model, load_tokenizer
 from langmerge.provenance import InputError, canonical, result, sha256_file
 from langmerge.training.import_model import build, check_weights, copy_model
-from safetensors.torch import load_file, save_file
 
 
 @pytest.fixture

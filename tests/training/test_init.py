@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+
 from langmerge.models import load_model, load_tokenizer
 from langmerge.provenance import InputError, canonical, read_manifest
 from langmerge.training.data import Corpora

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from langmerge.provenance import InputError
 from langmerge.training.batches import POOL, Order, assemble, cut, first_fit
 from langmerge.training.data import concatenate, flatten
@@ -36,7 +37,8 @@ def test_every_sequence_comes_once_an_epoch():
     assert sorted(epoch.tolist()) == list(range(400))
     again = np.concatenate([steps.step(step) for step in range(2 * POOL, 4 * POOL)])
     assert sorted(again.tolist()) == list(range(400))
-    assert again.tolist() != epoch.tolist()
+    half = len(epoch) // 2
+    assert set(again[:half].tolist()) != set(epoch[:half].tolist())  # another permutation, not only other batches
 
 
 def test_weights_are_shares_of_the_tokens(parts):

@@ -3,51 +3,50 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from langmerge import prompts
-from langmerge.prompts import Prompt
+
+from langmerge.prompts import Prompt, encode_text
 from langmerge.provenance import InputError
-from langmerge.training.data import Corpora, encode_pairs, encode_part, encode_texts, flatten
+from langmerge.training.data import Corpora, cut_texts, encode_part, flatten
 from langmerge.training.settings import Component
 
 PROMPT = Prompt("<{source_code}>{source} in {target_name}:<{target_code}>")
 EN_ES = Component(source="en", target="es")
-CHAT = "{% for m in messages %}<s>user: {{ m['content'] }}</s>{% endfor %}{% if add_generation_prompt %}bot:{% endif %}"
 
 
-@pytest.mark.parametrize("form", ["plain", "chat"])
-def test_pairs_have_the_tokens_that_decoding_sees(inputs, tokenizer, form):
-    tokenizer.chat_template = CHAT
-    prompt = Prompt(PROMPT.template, form)
-    pairs = Corpora(inputs).pairs(EN_ES)[:20]
-    ids, first = encode_pairs(prompt, tokenizer, pairs, EN_ES)
-    for row, start, (source, target) in zip(ids, first, pairs, strict=True):
-        expected = prompt.encode(tokenizer, source, target, "en", "es")
-        assert tuple(row) == expected.ids
-        assert start == expected.prompt_length
-        assert row[:start] == prompt.encode_prompt(tokenizer, source, "en", "es")[0]
+def rows_of(sequences):
+    return [row.tolist() for row in np.split(sequences.tokens, sequences.offsets[1:-1])]
 
 
-def test_texts_have_the_tokens_of_the_shared_code(tokenizer):
+@pytest.mark.parametrize("loss", ["target", "all"])
+def test_pairs_have_the_tokens_that_decoding_sees(inputs, tokenizer, loss):
+    part = Component(source="en", target="es", loss=loss)
+    sequences, _ = encode_part(Corpora(inputs), tokenizer, part, PROMPT, "", 64)
+    pairs = Corpora(inputs).pairs(part)
+    assert len(sequences) == len(pairs) == 300
+    for row, first, (source, target) in zip(rows_of(sequences), sequences.first, pairs, strict=True):
+        prompt, _ = PROMPT.encode_prompt(tokenizer, source, "en", "es")
+        assert row[: len(prompt)] == prompt
+        assert tokenizer.decode(row[len(prompt) : -1]) == target and row[-1] == tokenizer.eos_token_id
+        assert first == (len(prompt) if loss == "target" else 1)
+
+
+def test_texts_follow_their_tag(inputs, tokenizer):
     part = Component(task="text", language="es")
-    ids, first = encode_texts(tokenizer, ["bada nolo", "kata"], "<{code}>", part, 99)
-    for row, start, text in zip(ids, first, ["bada nolo", "kata"], strict=True):
-        expected = prompts.encode_text(tokenizer, text, "es", "<{code}>")
-        assert tuple(row) == expected.ids
-        assert start == expected.prompt_length
-
-
-def test_loss_on_all_tokens_starts_at_the_second(inputs, tokenizer):
-    part = Component(source="en", target="es", loss="all")
-    assert set(encode_pairs(PROMPT, tokenizer, [("ba", "do")], part)[1]) == {1}
+    sequences, _ = encode_part(Corpora(inputs), tokenizer, part, PROMPT, "<{code}>", 64)
+    head = [tokenizer.bos_token_id, tokenizer.convert_tokens_to_ids("<es>")]
+    for row, first, text in zip(rows_of(sequences), sequences.first, Corpora(inputs).texts(part), strict=True):
+        assert row[:2] == head and first == 2
+        assert tokenizer.decode(row[2:-1]) == text and row[-1] == tokenizer.eos_token_id
 
 
 def test_long_texts_are_cut_without_losing_a_token(tokenizer):
-    part = Component(task="text", language="es", loss="all")
-    whole, _ = encode_texts(tokenizer, ["bada " * 30], "", part, 10**6)
-    pieces, first = encode_texts(tokenizer, ["bada " * 30], "", part, 16)
-    assert [token for piece in pieces for token in piece] == whole[0]
+    text = encode_text(tokenizer, "bada " * 30, "es", "<{code}>")
+    pieces, first = cut_texts([text], "target", 16)
+    assert [token for piece in pieces for token in piece] == list(text.ids)
     assert max(map(len, pieces)) == 16
-    assert set(first) == {1}
+    assert first == [2] + [1] * (len(pieces) - 1)
+    alone, _ = cut_texts([text], "all", len(text.ids) - 1)
+    assert [len(piece) for piece in alone] == [len(text.ids) - 1]  # the last token alone has no context
 
 
 def test_long_pairs_are_left_out_and_counted(inputs, tokenizer):

@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+
 from langmerge.models import load_model, training_flops_per_token
 from langmerge.provenance import InputError, canonical, read_manifest, sha256_file
 from langmerge.training import state

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+
 from langmerge.models import load_model
 from langmerge.training.optimization import learning_rate, make_optimizer
 from langmerge.training.settings import Settings, check

@@ -1,8 +1,9 @@
 import io
 
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
 from langmerge.training.energy import Energy
 from langmerge.training.progress import Curves, Progress
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 
 class Terminal(io.StringIO):

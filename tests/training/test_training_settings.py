@@ -1,4 +1,5 @@
 import pytest
+
 from langmerge.provenance import InputError
 from langmerge.training.settings import Settings, check
 

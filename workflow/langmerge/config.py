@@ -48,6 +48,7 @@ class EmbeddedCorpus(Section):
     nouns: Count | None = Field(None, description="At most so many nouns of each class of the world; all when empty.")
     verbs: Count | None = Field(None, description="At most so many verbs of each frame; all when empty.")
     adjectives: Count | None = Field(None, description="At most so many adjectives; all when empty.")
+    two_clauses: bool = Field(True, description="Whether some sentences have two clauses (and, but, because).")
     held_out: Share = Field(
         0.1, description="Share of the combinations (verb and object, adjective and noun) that occur in test only."
     )
@@ -69,7 +70,7 @@ class HubDataset(Section):
 class Source(Section):
     """Where one split's sentence pairs come from: a local file, two aligned files, or a Hub dataset."""
 
-    path: str | None = Field(None, description="File; `{language}`, `{pivot}` and `{data_root}` are filled in.")
+    path: str | None = Field(None, description="File; `{language}`, `{pivot}`, `{pair}` (alphabetical, `de-en`), `{code}` and `{data_root}` are filled in.")
     target_path: str | None = Field(
         None, description="The other side, for two line-aligned (Moses) files; `path` is the pivot's."
     )
@@ -82,7 +83,23 @@ class Source(Section):
         description="Language (or `pivot`, `language`, `id`) to column; `translation.en` reaches into a nested column; for "
         "tsv without a header, column numbers from 0. Columns named by language code need no entry.",
     )
+    codes: dict[Language, str] = Field(
+        default_factory=dict, description="How this source writes language codes (`hi: hin_Deva`); fills `{code}` for the language."
+    )
     limit: Count | None = Field(None, description="At most so many pairs, the first after filtering.")
+
+    def filled(self, pivot: str, language: str) -> Source:
+        """The source of one language: `{language}`, `{pivot}`, `{pair}` (alphabetical) and `{code}` filled in."""
+        fields = {
+            "{language}": language,
+            "{pivot}": pivot,
+            "{pair}": "-".join(sorted([pivot, language])),
+            "{code}": self.codes.get(language, language),
+        }
+        values = self.model_dump()
+        for field, text in fields.items():
+            values = _fill(values, field, text)
+        return Source.model_validate(values)
 
     @model_validator(mode="after")
     def _one_place(self) -> Source:
@@ -154,7 +171,7 @@ class Training(Section):
 
     steps: Count = Field(description="Optimizer steps.")
     learning_rate: Positive = Field(description="Peak learning rate.")
-    batch_tokens: Count = Field(2048, description="Tokens per optimizer step, padding included.")
+    batch_tokens: Count = Field(2048, description="Real tokens per optimizer step, over all micro-batches and GPUs.")
     context_length: Count = Field(128, description="Longest sequence in tokens; longer ones are dropped and counted.")
     accumulation: Count = Field(1, description="Micro-batches per optimizer step.")
     packing: bool = Field(False, description="Pack several sentences into one row; no sentence sees another.")
@@ -174,6 +191,13 @@ class Training(Section):
     portion: Portion = (0.0, 1.0)
     monolingual: Share = Field(0.0, description="Share of plain sentences (language modelling) among translations.")
     loss: Literal["target", "all"] = Field("target", description="Tokens that the loss counts.")
+
+    @field_validator("portion")
+    @classmethod
+    def _ordered(cls, portion: tuple[float, float]) -> tuple[float, float]:
+        if portion[0] >= portion[1]:
+            raise ValueError(f"the portion must start before it ends, found {list(portion)}")
+        return portion
 
 
 class Initialisation(Section):
@@ -280,12 +304,6 @@ class Merging(Section):
     @model_validator(mode="after")
     def _methods(self) -> Merging:
         _check_grids("pairs", self.pairs, 2)
-        if self.layer_patch:
-            for method in self.layer_patch.onto:
-                if method not in self.all:
-                    raise ValueError(
-                        f"layer_patch.onto: {method} is not among merging.all; expected one of {sorted(self.all)}"
-                    )
         return self
 
 
@@ -403,6 +421,9 @@ class Study(Section):
         for key, languages in (("languages", self.languages), ("base.languages", self.base.languages)):
             if self.pivot in languages:
                 raise ValueError(f"{key}: {self.pivot} is the pivot; leave it out")
+        if len(self.languages) < 2 and (self.merging.all or self.merging.pairs or self.merging.drift):
+            raise ValueError("languages: a merge needs at least two; add a language or remove `merging`")
+        _check_grids("merging.all", self.merging.all, len(self.languages))
         for method in self.analysis.merges if self.analysis else []:
             if method not in self.merging.all:
                 raise ValueError(
@@ -412,9 +433,12 @@ class Study(Section):
             raise ValueError(
                 f"merging.drift.steps: {late[0]} lies after the last step of the specialists ({self.specialist.steps})"
             )
-        if len(self.languages) < 2 and (self.merging.all or self.merging.pairs or self.merging.drift):
-            raise ValueError("languages: a merge needs at least two; add a language or remove `merging`")
-        _check_grids("merging.all", self.merging.all, len(self.languages))
+        for method in self.merging.layer_patch.onto if self.merging.layer_patch else []:
+            if method not in self.merging.all:
+                known = sorted(self.merging.all)
+                raise ValueError(
+                    f"merging.layer_patch.onto: {method} is not among merging.all; expected one of {known}"
+                )
         splits = (
             ["dev", "test"]
             if isinstance(self.corpus, EmbeddedCorpus)
@@ -482,6 +506,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise yaml.constructor.ConstructorError(

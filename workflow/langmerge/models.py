@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langmerge.provenance import InputError
+from langmerge.provenance import InputError, read_json
 
 if TYPE_CHECKING:
     import torch
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -41,15 +41,15 @@ def set_threads() -> None:
 
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a model folder; :class:`InputError` if there are none (or only pickles)."""
-    if (folder / WEIGHTS_INDEX).is_file():
-        index = json.loads((folder / WEIGHTS_INDEX).read_text())
-        files = sorted({folder / name for name in index["weight_map"].values()})
+    sharded = (folder / WEIGHTS_INDEX).is_file() and not (folder / WEIGHTS).is_file()
+    if sharded:
+        files = sorted({folder / name for name in read_json(folder / WEIGHTS_INDEX)["weight_map"].values()})
     else:
         files = [folder / WEIGHTS]
     missing = [file for file in files if not file.is_file()]
     if not missing:
         return files
-    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth")):
+    if not sharded and any(path.suffix in PICKLES for path in folder.glob("*")):
         raise InputError(
             f"{folder}: holds a pickle checkpoint, which can run code when loaded; expected {WEIGHTS}. "
             "Convert it once with `save_pretrained(..., safe_serialization=True)` on a machine you trust"

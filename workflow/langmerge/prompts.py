@@ -10,10 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from langmerge.provenance import InputError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PromptFormat = Literal["plain", "chat"]
+
+# Stands for the user's text where only the chat template around it is asked for.
+CONTENT = "\ue000"
+# Templates that tell the model what day it is (Llama 3) would otherwise ask differently tomorrow.
+DATE = "26 Jul 2024"
 
 # English names of languages, as instruction-tuned models are asked with.
 LANGUAGE_NAMES = {
@@ -90,34 +97,31 @@ class Prompt:
     format: PromptFormat = "plain"
 
     def _text(self, source: str, source_code: str, target_code: str) -> tuple[str, int]:
-        """The filled template and the character offset of the source sentence in it."""
-        before, after = self.template.split("{source}")
+        """The filled template and the character offset of the source sentence (without white space around it) in it."""
         fields = {
-            "source_code": source_code,
-            "target_code": target_code,
-            "source_name": language_name(source_code),
-            "target_name": language_name(target_code),
+            "{source_code}": source_code,
+            "{target_code}": target_code,
+            "{source_name}": language_name(source_code),
+            "{target_name}": language_name(target_code),
         }
-        head = before.format(**fields)
-        return head + source + after.format(**fields), len(head)
+        filled = self.template
+        for name, value in fields.items():
+            filled = filled.replace(name, value)
+        before, after = filled.split("{source}")
+        return before + source + after, len(before) + len(source) - len(source.lstrip())
 
     def encode_prompt(
         self, tokenizer: PreTrainedTokenizerBase, source: str, source_code: str, target_code: str
     ) -> tuple[list[int], tuple[int, int]]:
-        """Token ids of the prompt and the token span of the source sentence in it."""
+        """Token ids of the prompt and the token span of the source sentence in it (an empty span for an empty one)."""
         text, start = self._text(source, source_code, target_code)
         if self.format == "chat":
-            turn = str(
-                tokenizer.apply_chat_template(
-                    [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
-                )
-            )
-            start += turn.index(text)
-            text = turn
+            text, shift = _chat_turn(tokenizer, text)
+            start += shift
         encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ids: list[int] = list(encoding["input_ids"])
-        end = start + len(source)
-        inside = [i for i, (a, b) in enumerate(encoding["offset_mapping"]) if a < end and b > start and b > a]
+        end = start + len(source.strip())
+        inside = [i for i, (a, b) in enumerate(encoding["offset_mapping"]) if start < end and a < end and b > start and b > a]
         span = (inside[0], inside[-1] + 1) if inside else (0, 0)
         if self.format == "plain" and tokenizer.bos_token_id is not None:
             ids.insert(0, tokenizer.bos_token_id)
@@ -132,6 +136,30 @@ class Prompt:
         answer: list[int] = list(tokenizer(target, add_special_tokens=False)["input_ids"])
         ids = [*prompt, *answer, tokenizer.eos_token_id]
         return Encoded(tuple(ids), len(prompt), span, (len(prompt), len(prompt) + len(answer)))
+
+
+def _chat_turn(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[str, int]:
+    """``text`` as the user's turn of the tokenizer's chat template, and by how many characters it moved to the right.
+
+    Raises :class:`InputError` if the template does more to the text than trimming it.
+    """
+
+    def render(content: str) -> str:
+        messages = [{"role": "user", "content": content}]
+        return str(
+            tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, date_string=DATE)
+        )
+
+    # Not `turn.find(text)`: a short text may occur in the template as well.
+    turn, opening = render(text), render(CONTENT).find(CONTENT)
+    if opening >= 0 and turn.startswith(text, opening):
+        return turn, opening
+    if opening >= 0 and turn.startswith(text.strip(), opening):
+        return turn, opening - (len(text) - len(text.lstrip()))
+    raise InputError(
+        f"prompt.format: the chat template of {tokenizer.name_or_path} does not show the user's text as it is; "
+        "use format: plain and write the turn into prompt.template"
+    )
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str, code: str, tag: str = "") -> Encoded:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import errno
 import functools
 import hashlib
 import importlib.metadata
@@ -108,7 +109,7 @@ def modules_of(*modules: str) -> list[str]:
     while todo:
         module = todo.pop()
         source = _source(module)
-        if module in found or module.startswith(NOT_IN_FINGERPRINT):
+        if module in found or f"{module}.".startswith(tuple(f"{name}." for name in NOT_IN_FINGERPRINT)):
             continue
         if source is None:
             raise ValueError(f"no module {module} in {PACKAGE}")
@@ -121,12 +122,15 @@ def modules_of(*modules: str) -> list[str]:
 
 @functools.cache
 def code_fingerprint(*modules: str) -> str:
-    """Hash of the code that ``modules`` reach, blind to comments, docstrings and formatting."""
+    """Hash of the code that ``modules`` reach (and of the files in their packages), blind to comments and docstrings."""
     parts = []
     for module in modules_of(*modules):
         source = _source(module)
         assert source is not None
         parts.append([module, _meaning(ast.parse(source.read_bytes()))])
+        if source.name == "__init__.py":  # and what lies beside the code: templates, styles
+            beside = [path for path in sorted(source.parent.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
+            parts += [[path.name, sha256_file(path)] for path in beside if path.suffix != ".py" and module != "langmerge"]
     return sha256_text(canonical(parts))[:16]
 
 
@@ -186,15 +190,15 @@ class Result:
 def result(folder: Path, spec: Any, code: str, environment: str) -> Iterator[Result]:
     """Build the result ``folder`` whole or not at all.
 
-    Yields a :class:`Result` whose ``folder`` is temporary. On success its files move to ``folder`` one by one, the
-    manifest last, so that a folder with a manifest is complete. On any error the temporary folder is removed and
-    what stood in ``folder`` before is untouched.
+    Yields a :class:`Result` whose ``folder`` is temporary. On success it is renamed to ``folder``, so that a folder with
+    a manifest is complete. On any error the temporary folder is removed and what stood in ``folder`` before is untouched.
     """
     for stale in folder.parent.glob(f".{folder.name}.*.part"):
-        shutil.rmtree(stale, ignore_errors=True)  # left behind by a killed run of this very job
+        # Left behind by a killed run of this very job; `.a.b.7.part` belongs to the job of `a.b`, not of `a`.
+        if stale.name.removeprefix(f".{folder.name}.").removesuffix(".part").isdigit():
+            shutil.rmtree(stale, ignore_errors=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     temporary.mkdir(parents=True)
-    folder.mkdir(parents=True, exist_ok=True)
     started, cpu = time.time(), time.process_time()
     try:
         job = Result(folder, temporary)
@@ -217,22 +221,25 @@ def result(folder: Path, spec: Any, code: str, environment: str) -> Iterator[Res
             temporary / MANIFEST,
             {"spec": spec, "code": code, "environment": environment, "inputs": job.inputs, "outputs": outputs},
         )
-        shutil.rmtree(folder)  # of an earlier run; from here to the last rename the folder has no manifest
-        for path in [*files, temporary / COST, temporary / MANIFEST]:
-            target = folder / path.relative_to(temporary)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
+        if folder.exists():
+            shutil.rmtree(folder)  # of an earlier run
+        temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """File name to SHA-256 for a result's folder, or for a folder inside a result (a training's snapshot)."""
-    if (folder / MANIFEST).is_file() or not (folder.parent / MANIFEST).is_file():
-        return dict(read_manifest(folder)["outputs"])
-    prefix = f"{folder.name}/"
-    outputs = read_manifest(folder.parent)["outputs"]
-    return {name.removeprefix(prefix): digest for name, digest in outputs.items() if name.startswith(prefix)}
+    """File name to SHA-256 for a result's folder, or for a folder inside a result (a snapshot, a merge of a sweep).
+
+    Raises :class:`InputError` if the folder is no result, or none of the result's files lies in it.
+    """
+    owner = next((place for place in (folder, *folder.parents) if (place / MANIFEST).is_file()), folder)
+    prefix = "" if owner == folder else f"{folder.relative_to(owner)}/"
+    outputs = read_manifest(owner)["outputs"]
+    found = {name.removeprefix(prefix): digest for name, digest in outputs.items() if name.startswith(prefix)}
+    if prefix and not found:
+        raise InputError(f"{folder}: not among the files that {owner / MANIFEST} names; remove {owner} and run again")
+    return found
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -270,12 +277,12 @@ def run(main: Any, arguments: Mapping[str, Any] | None = None) -> None:
         main(**(arguments or {}))
     except InputError as error:
         sys.exit(f"error: {error}")
-    except OSError as error:
-        import errno
-
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        codes = (errno.ENOSPC, errno.EDQUOT)
+        # safetensors passes on what the system said as text, not as an OSError.
+        if getattr(error, "errno", None) in codes or any(os.strerror(code) in str(error) for code in codes):
             sys.exit(
-                f"error: no space left on the device while writing {error.filename or 'an output'}; "
+                f"error: no space left on the device while writing {getattr(error, 'filename', None) or 'an output'}; "
                 "nothing half-written was kept. Free some space and run again: work resumes where it stood"
             )
         raise

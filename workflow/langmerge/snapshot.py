@@ -221,7 +221,7 @@ def save(config: Sequence[str] = ()) -> None:
         shutil.rmtree(SAVED_RECORDS, ignore_errors=True)
         shutil.copytree(RECORDS, SAVED_RECORDS, copy_function=shutil.copyfile)
         _write_versions(config)
-        store.prepare()
+        remote = store.prepare()
         with store.pointers_kept_on_error():
             folders = _folders()
             store.point_at(folders)
@@ -229,18 +229,17 @@ def save(config: Sequence[str] = ()) -> None:
             if _content(config) != before:
                 raise InputError("the results changed while they were saved; wait for Snakemake to end and save again")
         store.dvc("push", "--quiet", hint="The version is complete on this machine; `make snapshot` again pushes it.")
-        _report_saved(head)
+        _report_saved(head, remote)
 
 
-def _report_saved(head: str) -> None:
-    remote = store.default_remote()
+def _report_saved(head: str, remote: str) -> None:
     outside = {name for record in records(RECORDS).values() for name in record["input"] if name.startswith("/")}
     if outside:
         print(
             f"note: jobs read {len(outside)} files by absolute path (first: {min(outside)}); "
             "where that path does not exist, a restored version makes their results again"
         )
-    print(f"saved to {remote[1] if remote else 'the local cache'}")
+    print(f"saved to {remote}")
     changed = _uncommitted(str(POINTERS), ".dvc", ".dvcignore")
     others = _uncommitted(".", f":!{POINTERS}", ":!.dvc", ":!.dvcignore")
     if others:
@@ -273,9 +272,10 @@ def restore(revision: str | None = None, force: bool = False, config: Sequence[s
         folders = list(store.saved_folders().values())
         if not Path(".dvc/config").is_file() or PROVENANCE not in folders:
             raise InputError(f"{POINTERS}: commit {_git('rev-parse', 'HEAD')[:12]} names no saved results")
-        files, here = store.fetch(), _present()
+        here = _present()
+        cache, files = store.fetch()
         if not force:
-            _refuse_unsaved(here)
+            _refuse_unsaved(here, cache)
         # From here to the last line of the block the folder is between two versions. Whatever cuts this off, even a
         # kill, leaves Snakemake locked, and the next restore completes it.
         _lock_snakemake(sorted({*files, *map(str, here)}))
@@ -318,13 +318,13 @@ def _present() -> list[Path]:
     return sorted(path for path in files if not any(fnmatch(part, name) for part in path.parts for name in IGNORED))
 
 
-def _refuse_unsaved(files: Sequence[Path]) -> None:
+def _refuse_unsaved(files: Sequence[Path], cache: Path) -> None:
     """Refuse to replace files whose content DVC's cache does not hold: restoring them later would be impossible."""
     unsaved = []
     for path in files:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "md5").hexdigest()
-        if not store.cached(digest).is_file():
+        if not store.cached(cache, digest).is_file():
             unsaved.append(str(path))
     if unsaved:
         raise InputError(

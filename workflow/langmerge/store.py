@@ -7,7 +7,6 @@ and slow with many small ones. DVC allows one writer, so no job may call it; :mo
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import subprocess
@@ -40,8 +39,8 @@ def dvc(*arguments: str, hint: str = "") -> str:
     return done.stdout
 
 
-def prepare() -> None:
-    """Set up DVC where it is not, the folder beside the repository as its remote, and the ignored names."""
+def prepare() -> str:
+    """Set up DVC where it is not, with a folder beside the repository as its remote; return the remote's address."""
     if not Path(".dvc/config").is_file():
         # `dvc init` would stage files in Git and empty a `.dvc` whose cache holds versions of other commits.
         Path(".dvc").mkdir(exist_ok=True)
@@ -55,17 +54,26 @@ def prepare() -> None:
     lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.is_file() else []
     if not set(IGNORED) <= set(lines):
         ignore.write_text("\n".join(dict.fromkeys([*lines, *IGNORED])) + "\n", encoding="utf-8")
-    if not default_remote():
-        url = os.environ.get(REMOTE_VARIABLE) or f"../{Path.cwd().name}-dvc-store"
-        dvc("remote", "add", "--quiet", "--default", REMOTE, url)
+    remote = default_remote(settings())
+    if remote:
+        return remote[1]
+    url = os.environ.get(REMOTE_VARIABLE) or f"../{Path.cwd().name}-dvc-store"
+    dvc("remote", "add", "--quiet", "--default", REMOTE, url)
+    return url
 
 
-def default_remote() -> tuple[str, str] | None:
+def settings() -> dict[str, str]:
+    """DVC's settings by ``section.key``, those of this checkout over those of the repository and the machine."""
+    pairs = (line.partition("=") for line in dvc("config", "--list").splitlines())
+    return {key: value for key, _, value in pairs}
+
+
+def default_remote(values: dict[str, str]) -> tuple[str, str] | None:
     """Name and address of DVC's default remote; ``LANGMERGE_REMOTE`` replaces the address for this checkout."""
-    name = dvc("config", "core.remote").strip()
+    name = values.get("core.remote")
     if not name:
         return None
-    url = dvc("config", f"remote.{name}.url").strip()
+    url = values[f"remote.{name}.url"]
     wanted = os.environ.get(REMOTE_VARIABLE, "")
     if wanted and "://" not in wanted:
         wanted = str(Path(wanted).resolve())
@@ -111,22 +119,18 @@ def pointers_kept_on_error() -> Iterator[None]:
         raise
 
 
-@functools.cache
-def _cache(root: Path) -> Path:
-    return Path(dvc("cache", "dir").strip()) / "files/md5"
+def cached(cache: Path, digest: str) -> Path:
+    """Where the folder ``cache`` keeps the content with this MD5."""
+    return cache / "files/md5" / digest[:2] / digest[2:]
 
 
-def cached(digest: str) -> Path:
-    """Where DVC's cache keeps the content with this MD5."""
-    return _cache(Path.cwd()) / digest[:2] / digest[2:]
-
-
-def fetch() -> list[str]:
-    """Bring all saved files into DVC's cache and return their paths; the working folder is not touched.
+def fetch() -> tuple[Path, list[str]]:
+    """Bring all saved files into DVC's cache; return the cache and the files' paths. ``results`` is not touched.
 
     Raises :class:`InputError` if a file cannot be had: DVC itself passes over a remote that does not exist.
     """
-    remote = default_remote()
+    values = settings()
+    remote, cache = default_remote(values), Path(values.get("cache.dir", ".dvc/cache"))
     if remote is None:
         raise InputError(f"DVC has no default remote; set {REMOTE_VARIABLE} to the place of the saved results")
     name, url = remote
@@ -139,12 +143,12 @@ def fetch() -> list[str]:
     for pointer, folder in saved_folders().items():
         digest = yaml.safe_load(pointer.read_text(encoding="utf-8"))["outs"][0].get("md5", "-")
         members = [{"relpath": "", "md5": digest}]
-        if digest.endswith(".dir") and cached(digest).is_file():
-            members = json.loads(cached(digest).read_text(encoding="utf-8"))
+        if digest.endswith(".dir") and cached(cache, digest).is_file():
+            members = json.loads(cached(cache, digest).read_text(encoding="utf-8"))
         for member in members:
-            found = files if cached(member["md5"]).is_file() else missing
+            found = files if cached(cache, member["md5"]).is_file() else missing
             found.append(str(folder / member["relpath"]))
     if missing:
         place = f"the folder {url} does not exist" if gone else url
         raise InputError(f"saved files of {missing[0]} are not in DVC's remote '{name}' ({place}); {mend}")
-    return files
+    return cache, files

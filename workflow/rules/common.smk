@@ -21,10 +21,10 @@ if not workflow.deployment_settings.deployment_method:
 else:
     shell.prefix("export OMP_WAIT_POLICY=passive; ")
 
-# An unlisted resource is unlimited in Snakemake: without a profile, one job per GPU of this machine.
-GPUS = len(list(Path("/dev").glob("nvidia[0-9]*")))
+# An unlisted resource is unlimited in Snakemake: unless a profile says otherwise, one job per GPU of this machine.
 if "gpu" not in workflow.global_resources:
-    workflow.global_resources["gpu"] = GPUS
+    workflow.global_resources["gpu"] = len(list(Path("/dev").glob("nvidia[0-9]*")))
+GPUS = workflow.global_resources["gpu"].value
 
 # Libraries whose release may change a stage's results.
 LIBRARIES = {
@@ -126,7 +126,7 @@ def job_threads(wildcards):
 
 def job_gpus(wildcards):
     """GPUs of a job: as many as its plan asks for, none on a machine without any."""
-    return min(JOBS[wildcards.folder].gpus, workflow.global_resources["gpu"])
+    return min(JOBS[wildcards.folder].gpus, GPUS)
 
 
 def job_launcher(wildcards):

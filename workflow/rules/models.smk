@@ -61,12 +61,12 @@ rule train_model:
         folder=folders_of("train_model"),
     resources:
         gpu=job_gpus,
+        launcher=job_launcher,
     params:
         spec=job_spec,
         inputs=job_inputs,
         code=job_code,
         environment=job_environment,
-        launcher=job_launcher,
     shell:
-        "{params.launcher} langmerge.training --spec {params.spec:q} --inputs {params.inputs:q}"
+        "{resources.launcher} langmerge.training --spec {params.spec:q} --inputs {params.inputs:q}"
         " --code {params.code:q} --environment {params.environment:q} --out {wildcards.folder:q} --work work/{wildcards.folder:q} > {log:q} 2>&1"

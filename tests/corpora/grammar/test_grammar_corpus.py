@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+
 from langmerge.corpora.grammar import corpus
 from langmerge.corpora.grammar.corpus import (
     Sizes,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from langmerge.corpora.grammar.language import Entry, Features, Language, VerbGroup, available, language_class
 from langmerge.corpora.grammar.meaning import Clause, Meaning, NounPhrase
 from langmerge.corpora.grammar.words import Word, assemble

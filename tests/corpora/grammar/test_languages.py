@@ -5,6 +5,7 @@ import unicodedata
 from random import Random
 
 import pytest
+
 from langmerge.corpora.grammar.language import Language, available
 from langmerge.corpora.grammar.lexicon import read_yaml
 from langmerge.corpora.grammar.meaning import sample

@@ -5,6 +5,7 @@ from random import Random
 
 import pytest
 import yaml
+
 from langmerge.corpora.grammar.meaning import Clause, Meaning, NounPhrase, sample
 from langmerge.corpora.grammar.world import GRAMMAR, World
 

@@ -122,24 +122,25 @@ def clean(
     filters: Filters,
     limit: int | None,
     tally: Tally,
-    held_out: Mapping[str, HeldOut],
+    held_out: Mapping[str, HeldOut] | None,
 ) -> Iterator[Pair]:
     """The pairs that are kept, normalised, in their order: the first ``limit``, counted after filtering.
 
-    A pair is compared with ``held_out`` (empty where the split is itself held out) last; it is dropped as
-    ``contaminated`` or, with ``filters.drop_contaminated`` off, only counted.
+    Training pairs alone are deduplicated and, last, compared with ``held_out``: those found there are dropped as
+    ``contaminated`` or, with ``filters.drop_contaminated`` off, only counted. Where ``held_out`` is None the split is
+    itself held out and keeps its repetitions, so that scores on published test sets stay comparable.
     """
     seen: set[bytes] = set()
     for raw in pairs:
         tally.read += 1
         pair = Pair(raw.id, normalise(raw.pivot), normalise(raw.target))
         reason = reason_to_drop(pair, filters)
-        if not reason and filters.deduplicate:
+        if not reason and filters.deduplicate and held_out is not None:
             # 16 bytes a pair, however long the sentences: corpora of 10^7 pairs fit in memory.
             key = blake2b(f"{fold(pair.pivot)}\n{fold(pair.target)}".encode(), digest_size=16).digest()
             reason = "duplicate" if key in seen else None
             seen.add(key)
-        if not reason and tally.compare(pair, held_out) and filters.drop_contaminated:
+        if not reason and held_out is not None and tally.compare(pair, held_out) and filters.drop_contaminated:
             reason = "contaminated"
         if reason:
             tally.dropped[reason] += 1

@@ -27,7 +27,7 @@ class Embedded:
         folder = Path(corpus.grammar)
         sizes = grammar.Sizes(corpus.train, corpus.dev, corpus.test)
         try:
-            world = World.load(folder / "world.yaml").restricted(corpus.nouns, corpus.verbs, corpus.adjectives)
+            world = World.load(folder / "world.yaml").restricted(corpus.nouns, corpus.verbs, corpus.adjectives, corpus.two_clauses)
             self.languages = [Language.load(code, folder / "languages", world) for code in (pivot, language)]
             self.splits = grammar.meanings(world, sizes, corpus.seed, corpus.held_out)
         except ValueError as error:

@@ -34,7 +34,7 @@ def prepare(corpus: EmbeddedCorpus | FilesCorpus, pivot: str, language: str, fol
     held_out = {split: HeldOut() for split in splits if split != "train"}
     tallies = {split: Tally(pivot, language) for split in splits}
     for split in [*held_out, "train"]:
-        others = held_out if split == "train" else {}
+        others = held_out if split == "train" else None
         if isinstance(corpus, FilesCorpus):
             pairs = read(corpus, split, tallies[split], others)
         else:
@@ -52,16 +52,17 @@ def prepare(corpus: EmbeddedCorpus | FilesCorpus, pivot: str, language: str, fol
     }
 
 
-def counted(pairs: Iterable[Pair], tally: Tally, held_out: dict[str, HeldOut]) -> Iterable[Pair]:
+def counted(pairs: Iterable[Pair], tally: Tally, held_out: dict[str, HeldOut] | None) -> Iterable[Pair]:
     """All pairs, unchanged, counted on their way."""
     for pair in pairs:
         tally.read += 1
         tally.keep(pair)
-        tally.compare(pair, held_out)
+        if held_out is not None:
+            tally.compare(pair, held_out)
         yield pair
 
 
-def read(corpus: FilesCorpus, split: str, tally: Tally, held_out: dict[str, HeldOut]) -> Iterable[Pair]:
+def read(corpus: FilesCorpus, split: str, tally: Tally, held_out: dict[str, HeldOut] | None) -> Iterable[Pair]:
     """The cleaned pairs of one split; :class:`InputError` at the end if none are left."""
     source, pivot, language = corpus.splits[split], tally.pivot, tally.language
     yield from clean(readers.read(source, split, pivot, language), corpus.filters, source.limit, tally, held_out)

@@ -37,8 +37,8 @@ def dependencies(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Data files and code modules that one language's corpus depends on, and no other language's."""
     if isinstance(corpus, FilesCorpus):
-        places = [path for source in corpus.splits.values() for path in (source.path, source.target_path) if path]
-        files = [place.replace("{language}", language).replace("{pivot}", pivot) for place in places]
+        sources = [source.filled(pivot, language) for source in corpus.splits.values()]
+        files = [path for source in sources for path in (source.path, source.target_path) if path]
         return tuple(dict.fromkeys(files)), ("langmerge.corpora.prepare",)
     folder = Path(corpus.grammar)
     files, modules = [str(folder / "world.yaml")], ["langmerge.corpora.prepare"]

@@ -114,8 +114,13 @@ class Draft:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"the study has {', '.join(known)}"
             raise InputError(f"{needed_by}: no model {name}; {hint}")
-        if step and (model.kind != "train" or int(step) not in self.jobs[model.folder].spec["snapshots"]):
-            raise InputError(f"{needed_by}: {stem} has no snapshot at step {step}; name one of merging.drift.steps")
+        snapshots = self.jobs[model.folder].spec["snapshots"] if model.kind == "train" else []
+        if step and step not in map(str, snapshots):
+            known = ", ".join(map(str, snapshots)) or "none"
+            raise InputError(
+                f"{needed_by}: {stem} has no snapshot at step {step} (it has: {known}); name one of merging.drift.steps "
+                f"before the last, or {stem} itself"
+            )
         return f"{model.folder}/step{step}" if step else model.folder
 
     def languages(self) -> list[str]:

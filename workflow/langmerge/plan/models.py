@@ -32,7 +32,7 @@ def add_training(
     snapshots: list[int] | None = None,
 ) -> None:
     """A training of ``parent`` on translation in ``directions``, mixed with plain sentences as the run says."""
-    pivot, steps = draft.study.pivot, sorted(snapshots or [])
+    pivot, steps = draft.study.pivot, sorted(set(snapshots or []))
     languages = list(dict.fromkeys(b if a == pivot else a for a, b in directions))
     part = {"portion": list(run.portion)}
     data: list[dict[str, Any]] = [

@@ -19,6 +19,7 @@ from langmerge.plan.graph import (
     directions_of,
     group_name,
 )
+from langmerge.provenance import InputError
 
 Entry = dict[str, Any]  # one merge of a sweep: candidates, the directions that tune and report it, what it is
 
@@ -184,8 +185,12 @@ def _drift(draft: Draft, specialists: list[str], own: list[Pair]) -> list[Entry]
     drift, last = draft.study.merging.drift, draft.study.specialist.steps
     if drift is None:
         return []
+    try:
+        catalogue.check(drift.method, drift.parameters, len(specialists))
+    except ValueError as error:
+        raise InputError(f"merging.drift: {error}") from None
     entries = []
-    for step in sorted(drift.steps):
+    for step in sorted(set(drift.steps)):
         at = [name if step == last else f"{name}{SNAPSHOT}{step}" for name in specialists]
         parameters = dict(drift.parameters)
         entries.append(_entry(f"{drift.method}@{step}", "drift", drift.method, at, parameters, [], own, step=step))

@@ -51,8 +51,9 @@ def _cell(cell: Cell) -> str:
 def render(table: Table) -> str:
     """A ``table`` environment with caption and label; needs the packages booktabs and, for text, tabularx."""
     count, text = len(table.columns), table.text_columns
-    if table.wide:
-        begin, end = rf"\begin{{tabularx}}{{\textwidth}}{{@{{}}{'X' * count}@{{}}}}", r"\end{tabularx}"
+    if table.stretch:
+        sides = "".join("X" if i in table.stretch else "l" for i in range(count))
+        begin, end = rf"\begin{{tabularx}}{{\textwidth}}{{@{{}}{sides}@{{}}}}", r"\end{tabularx}"
     else:
         begin, end = rf"\begin{{tabular}}{{@{{}}{'l' * text}{'r' * (count - text)}@{{}}}}", r"\end{tabular}"
     lines = [r"\begin{table*}[t]", r"\centering\small", begin, r"\toprule"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from langmerge.provenance import environment_fingerprint
 from langmerge.reporting import figures, figures_models, samples
 from langmerge.reporting import tables_models as models
+from langmerge.reporting import tables_runs as runs
 from langmerge.reporting.figures import Figure
 from langmerge.reporting.findings import Finding, find, findings_table, summary
 from langmerge.reporting.load import Results
@@ -57,13 +58,20 @@ def question(results: Results) -> str:
     """What the study asks, in one paragraph."""
     study, pivot = results.study, results.pivot
     languages = ", ".join(results.languages)
-    merges = ", ".join(samples.label("merge", name) for name in study["merging"]["all"]) or "none"
+    names = dict.fromkeys(results.systems[results.systems.role == "merge"].name)
+    merges = ", ".join(samples.label("merge", name) for name in names) or "none"
     seeds = "one seed" if len(results.seeds) == 1 else f"{len(results.seeds)} seeds"
-    joint = "; a joint model, trained on all of them at once, is the other way to get one model" if study.get("joint") else ""
+    joint = (
+        "; a joint model, trained on all of them at once, is the other way to get one model"
+        if study.get("joint")
+        else ""
+    )
     groups = " and ".join(arrow(group, pivot) for group in results.groups)
     return (
-        f"One base model was fine-tuned into a translation specialist for each of {languages} with {pivot} ({groups}; {seeds}), "
-        f"and the specialists of a direction were merged in weight space ({merges}){joint}. How much of what each specialist "
+        f"One base model was fine-tuned into a translation specialist for each of {languages} with {pivot} "
+        f"({groups}; {seeds}), "
+        f"and the specialists of a direction were merged in weight space ({merges}){joint}. How much of what "
+        "each specialist "
         "has learnt does the merge keep, and where does it lose it?"
     )
 
@@ -73,11 +81,15 @@ def notes(results: Results) -> list[str]:
     e = results.study["evaluation"]
     prompt = results.study["prompt"]
     return [
-        f"Intervals: paired bootstrap over sentences, {e['bootstrap_samples']} samples, percentiles 2.5 and 97.5, seed {e['seed']}; "
-        "systems and directions with the same sentences share their draws. Languages and seeds are fixed, not resampled.",
-        f"Tests: approximate randomization, {e['randomization_trials']} trials, two-sided, p = (c + 1) / (n + 1), Holm's correction, "
+        f"Intervals: paired bootstrap over sentences, {e['bootstrap_samples']} samples, percentiles 2.5 and "
+        f"97.5, seed {e['seed']}; "
+        "systems and directions with the same sentences share their draws. Languages and seeds are fixed, not "
+        "resampled.",
+        f"Tests: approximate randomization, {e['randomization_trials']} trials, two-sided, p = (c + 1) / (n + "
+        "1), Holm's correction, "
         f"level {SIGNIFICANT}.",
-        f"Decoding: greedy, at most {e['max_new_tokens']} new tokens. Prompt ({prompt['format']}): {prompt['template']!r}.",
+        f"Decoding: greedy, at most {e['max_new_tokens']} new tokens. Prompt ({prompt['format']}): "
+        f"{prompt['template']!r}.",
         f"Seeds of the models: {', '.join(map(str, results.seeds))}. Hyper-parameters were chosen on dev by "
         f"{samples.METRICS[results.study['merging']['select_by']]}; test was scored once, with the chosen ones.",
         "Environment of this report: " + environment_fingerprint(*LIBRARIES) + ".",
@@ -115,19 +127,24 @@ def compose(results: Results) -> Document:
                 figures_models.cka_figure(results),
                 models.cka_table(results),
                 *(figures_models.neuron_figure(results, group) for group in groups),
-                models.neuron_table(results),
-                models.turnover_table(results),
                 figures_models.usage_figure(results),
             ),
         ),
-        Section("Tuning of the merges", _given(figures.grid_figure(scores), models.hyperparameter_table(results))),
-        Section("Cost and data", _given(models.cost_table(results), figures.training_figure(scores), data_table(results))),
+        Section("Tuning of the merges", _given(figures.grid_figure(scores), runs.hyperparameter_table(results))),
+        Section(
+            "Cost and data", _given(runs.cost_table(results), figures.training_figure(scores), data_table(results))
+        ),
         Section("The paper's claims", _given(findings_table(findings))),
         Section("Examples", _given(*(example_table(scores, group) for group in groups))),
         Section(
             "Appendix",
             _given(
-                notes(results), models.signature_table(scores), models.seed_table(scores), models.model_table(results)
+                notes(results),
+                runs.signature_table(scores),
+                runs.seed_table(scores),
+                models.neuron_table(results),
+                models.turnover_table(results),
+                runs.model_table(results),
             ),
         ),
     ]

@@ -52,6 +52,13 @@ def panels(rows: int, columns: int, width: float, height: float, **options: Any)
     return drawing, drawing.subplots(rows, columns, squeeze=False, **options)
 
 
+def settle(drawing: Drawing) -> Drawing:
+    """Lay a drawing out once and for all, so that every file format gets the same picture and no time is lost."""
+    drawing.draw_without_rendering()
+    drawing.set_layout_engine("none")
+    return drawing
+
+
 def colour(index: int) -> str:
     """The palette's colour ``index``, around."""
     cycle = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
@@ -74,7 +81,9 @@ def retention_figure(scores: Scores, metric: str = "bleu") -> Figure | None:
     lines = -(-len(names) // columns)
     ticks = [*r.languages, "mean"]
     with style():
-        drawing, axes = panels(lines, columns, TEXT, 0.55 + 1.35 * lines, sharex=True, sharey=True)
+        drawing, axes = panels(
+            lines, columns, max(COLUMN, TEXT * columns / 3), 0.55 + 1.35 * lines, sharex=True, sharey=True
+        )
         width = 0.8 / len(r.groups)
         for ax, name in zip(axes.flat, names, strict=False):
             for g, group in enumerate(r.groups):
@@ -101,20 +110,22 @@ def retention_figure(scores: Scores, metric: str = "bleu") -> Figure | None:
             ax.set_title(label("merge", name))
             ax.set_xticks(range(len(ticks)), ticks)
             ax.grid(axis="x", visible=False)
-            ax.set_ylim(bottom=0)
         for ax in list(axes.flat)[len(names) :]:
             ax.set_visible(False)
         for column in range(columns):
             last = max(i for i in range(lines) if i * columns + column < len(names))
             axes[last, column].set_xlabel("language")
             axes[last, column].tick_params(labelbottom=True)
+        axes[0, 0].set_ylim(bottom=0)  # shared
         for ax in axes[:, 0]:
             ax.set_ylabel(f"{METRICS[metric]}, merge / specialist")
         drawing.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(r.groups))
+        settle(drawing)
     return Figure(
         "retention",
         "What merges keep",
-        f"{METRICS[metric]} of each merge over that of the specialist, per language and direction group, with 95 % bootstrap "
+        f"{METRICS[metric]} of each merge over that of the specialist, per language and direction group, with "
+        "95 % bootstrap "
         f"intervals; the line at 1 is the specialist. {test_set(scores)}.",
         drawing,
     )
@@ -128,7 +139,7 @@ def drift_figure(scores: Scores, metric: str = "bleu") -> Figure | None:
         return None
     groups = list(dict.fromkeys(curve.group))
     with style():
-        drawing, axes = panels(1, len(groups), TEXT if len(groups) > 1 else COLUMN, 2.3, sharey=True)
+        drawing, axes = panels(1, len(groups), TEXT if len(groups) > 1 else COLUMN, 2.4, sharey=True)
         for ax, group in zip(axes.flat, groups, strict=True):
             here = curve[curve.group == group]
             for i, code in enumerate([*r.languages, "mean"]):
@@ -141,31 +152,32 @@ def drift_figure(scores: Scores, metric: str = "bleu") -> Figure | None:
             ax.axhline(1, color="0.3", linewidth=0.7)
             ax.set_xscale("log")
             steps = sorted(set(here.step))
-            ax.set_xticks(steps, [str(s) for s in steps])
+            norms = here.drop_duplicates("step").set_index("step").norm
+            far = norms.notna().all()
+            ax.set_xticks(steps, [f"{s}\n{norms[s]:.2g}" if far else str(s) for s in steps])
             ax.minorticks_off()
             ax.set_title(arrow(group, r.pivot))
-            ax.set_xlabel("steps of fine-tuning before the merge")
-            ax.set_ylim(bottom=min(0, float(curve.value.min())))
+            ax.set_xlabel(
+                "steps of fine-tuning before the merge" + ("\n(below: norm of the task vectors)" if far else "")
+            )
+        axes[0, 0].set_ylim(bottom=0)  # shared
         axes[0, 0].set_ylabel(f"{METRICS[metric]}, merge / specialist")
         handles = axes[0, 0].get_legend_handles_labels()
         drawing.legend(*handles, loc="outside lower center", ncols=min(9, len(r.languages) + 1))
-    norms = curve.dropna(subset=["norm"]).drop_duplicates(["group", "step"])
-    far = "; ".join(
-        f"{arrow(g, r.pivot)}: " + ", ".join(f"{n:.3g} at step {s}" for s, n in zip(part.step, part.norm, strict=True))
-        for g, part in norms.groupby("group", sort=False)
-    )
+        settle(drawing)
     method = label("merge", str(r.study["merging"]["drift"]["method"]))
     return Figure(
         "drift",
         "Fine-tuning strength and mergeability",
-        f"{method} merge of the specialists' snapshots after so many steps, over the snapshot alone. Band: 95 % bootstrap interval "
-        f"of the mean. {test_set(scores)}." + (f" Mean norm of the task vectors: {far}." if far else ""),
+        f"{method} merge of the specialists' snapshots after so many steps, over the snapshot alone. Band: 95 "
+        "% bootstrap interval "
+        f"of the mean. {test_set(scores)}.",
         drawing,
     )
 
 
 def grid_figure(scores: Scores) -> Figure | None:
-    """Dev score over the grid of each tuned merge: the first number that varies on x, a line per value of the second."""
+    """Dev score over the grid of each tuned merge: one number that varies on x, a line per value of another."""
     r = scores.results
     if r.trials.empty:
         return None
@@ -188,6 +200,9 @@ def grid_figure(scores: Scores) -> Figure | None:
                 ax.set_title(f"{label('merge', name)}, {arrow(group, r.pivot)}")
                 if k % columns == 0:
                     ax.set_ylabel(f"dev {METRICS[r.study['merging']['select_by']]}")
+        for ax in axes[:, 0]:
+            ax.set_ylim(bottom=0)  # shared by the row
+        settle(drawing)
     return Figure(
         "grid",
         "Dev score over the grids",
@@ -206,13 +221,21 @@ def _grid_panel(ax: Axes, table: pd.DataFrame) -> None:
         return
     x, others = varied[0], varied[1:]
     mean = table.groupby(varied)["mean"].mean().reset_index()
-    for i, (value, line) in enumerate(mean.groupby(others[0]) if others else [(None, mean)]):
-        ax.plot(line[x], line["mean"], color=colour(i), marker=MARKERS[i % len(MARKERS)], label=None if value is None else f"{value:g}")
-    best = mean.loc[mean["mean"].idxmax()]
-    ax.plot(best[x], best["mean"], "o", markersize=8, markerfacecolor="none", markeredgecolor="black", markeredgewidth=0.8)
+    lines: list[tuple[Any, pd.DataFrame]] = list(mean.groupby(others[0])) if others else [(None, mean)]
+    for i, (value, line) in enumerate(lines):
+        ax.plot(
+            line[x],
+            line["mean"],
+            color=colour(i),
+            marker=MARKERS[i % len(MARKERS)],
+            label=None if value is None else f"{value:g}",
+        )
+    best = mean.iloc[int(mean["mean"].argmax())]
+    ax.plot(
+        best[x], best["mean"], "o", markersize=8, markerfacecolor="none", markeredgecolor="black", markeredgewidth=0.8
+    )
     ax.set_xlabel(x)
-    ax.set_ylim(bottom=0)
-    ax.margins(x=0.12)
+    ax.margins(x=0.12, y=0.12)
     if others:
         ax.legend(title=others[0], loc="best", handlelength=1.2, borderaxespad=0.2, labelspacing=0.2)
 
@@ -231,7 +254,7 @@ def training_figure(scores: Scores) -> Figure | None:
     if not parts:
         return None
     with style():
-        drawing, axes = panels(1, len(parts), TEXT if len(parts) > 1 else COLUMN, 1.9)
+        drawing, axes = panels(1, len(parts), TEXT if len(parts) > 1 else COLUMN, 2.1)
         for ax, (title, names) in zip(axes.flat, parts.items(), strict=True):
             for i, name in enumerate(names):
                 run = logs[logs.name == name].sort_values("step")
@@ -251,8 +274,9 @@ def training_figure(scores: Scores) -> Figure | None:
             ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             ax.set_ylim(bottom=0)
             if len(names) > 1:
-                ax.legend(ncols=2, loc="upper right", handlelength=1.2, columnspacing=0.8, labelspacing=0.2)
+                ax.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.24), handlelength=1.2, columnspacing=0.8)
         axes[0, 0].set_ylabel("loss (nats per token)")
+        settle(drawing)
     return Figure(
         "training",
         "Training",
@@ -277,7 +301,9 @@ def pair_figure(scores: Scores, metric: str = "bleu") -> Figure | None:
         for ax, group in zip(axes.flat, groups, strict=True):
             table = shares[shares.group == group].pivot_table(index="language", columns="other", values="value")
             table = table.reindex(index=r.languages, columns=r.languages)
-            image = ax.imshow(table, vmin=0, vmax=top, cmap="cividis")
+            image = ax.pcolormesh(range(n), range(n), table, vmin=0, vmax=top, cmap="cividis")
+            ax.invert_yaxis()
+            ax.set_aspect("equal")
             for i, j in np.ndindex(n, n):
                 value = table.iloc[i, j]
                 if np.isfinite(value):
@@ -286,15 +312,18 @@ def pair_figure(scores: Scores, metric: str = "bleu") -> Figure | None:
             ax.set_xticks(range(n), r.languages)
             ax.set_yticks(range(n), r.languages)
             ax.grid(visible=False)
+            ax.spines[:].set_visible(False)
             ax.set_title(arrow(group, r.pivot))
             ax.set_xlabel("merged with")
         axes[0, 0].set_ylabel("language scored")
         drawing.colorbar(image, ax=list(axes.flat), label="merge / specialist", shrink=0.85)
+        settle(drawing)
     method = label("merge", str(shares.method.iloc[0]))
     return Figure(
         "pairs",
         "Merges of two specialists",
-        f"{method}: share of the specialist's {METRICS[metric]} that its language keeps when the specialist is merged with that "
+        f"{method}: share of the specialist's {METRICS[metric]} that its language keeps when the specialist is "
+        "merged with that "
         f"of another. {test_set(scores)}.",
         drawing,
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from langmerge.reporting.figures import COLUMN, MARKERS, TEXT, Figure, colour, panels, style
+from langmerge.reporting.figures import COLUMN, MARKERS, TEXT, Figure, colour, panels, settle, style
 from langmerge.reporting.load import Results
 from langmerge.reporting.samples import arrow
 from langmerge.reporting.tables_models import cka_of, model_label, neuron_counts
 
 KINDS = ("specialist–specialist", "base–specialist", "merge–specialist")
-ACROSS = 6  # heat maps beside each other
+ACROSS = 10  # heat maps beside each other
 
 
 def neuron_figure(results: Results, group: str) -> Figure | None:
@@ -26,9 +26,9 @@ def neuron_figure(results: Results, group: str) -> Figure | None:
     top = max(1.0, float(mean.max()))
     columns = min(ACROSS, len(models))
     lines = -(-len(models) // columns)
-    height = min(1.9, 0.75 + 0.14 * len(layers))
+    height = min(1.9, 0.7 + 0.12 * len(layers))
     with style():
-        width = min(TEXT, 1.1 * columns + 1.2)
+        width = min(TEXT, 0.62 * columns + 0.9)
         drawing, axes = panels(lines * len(spans), columns, width, 0.55 + height * lines * len(spans))
         for ax in axes.flat:
             ax.set_visible(False)
@@ -37,19 +37,21 @@ def neuron_figure(results: Results, group: str) -> Figure | None:
                 ax = axes[s * lines + k // columns, k % columns]
                 ax.set_visible(True)
                 table = mean.loc[span, model].unstack("language").reindex(index=layers, columns=languages)
-                image = ax.imshow(table, vmin=0, vmax=top, cmap="cividis", origin="lower", aspect="auto")
+                image = ax.pcolormesh(range(len(languages)), layers, table, vmin=0, vmax=top, cmap="cividis")
                 ax.set_xticks(range(len(languages)), languages)
-                ticks = range(0, len(layers), max(1, len(layers) // 6))
-                ax.set_yticks(ticks, [str(layers[t]) for t in ticks])
+                ax.set_yticks(layers[:: max(1, len(layers) // 6)])
                 ax.grid(visible=False)
-                ax.set_title(model_label(model))
+                ax.spines[:].set_visible(False)
+                ax.set_title(model_label(model).replace(" ", "\n"), fontsize=6.5)
+                ax.tick_params(axis="x", labelsize=6, length=0)
                 if k % columns == 0:
                     ax.set_ylabel(f"{span} span\nlayer")
                 else:
                     ax.tick_params(labelleft=False)
-                if s == len(spans) - 1 and k + columns >= len(models):
-                    ax.set_xlabel("language")
+                if k + columns >= len(models):
+                    ax.set_xlabel("language", fontsize=6.5)
         drawing.colorbar(image, ax=list(axes.flat), label="selective neurons", aspect=30, shrink=0.8)
+        settle(drawing)
     return Figure(
         f"neurons_{group.replace('-', '_')}",
         f"Selective neurons by layer, {arrow(group, results.pivot)}",
@@ -67,7 +69,12 @@ def cka_figure(results: Results) -> Figure | None:
     groups, spans = list(dict.fromkeys(table.group)), list(dict.fromkeys(table.span))
     with style():
         drawing, axes = panels(
-            len(groups), len(spans), TEXT if len(spans) > 1 else COLUMN, 0.5 + 1.75 * len(groups), sharex=True, sharey=True
+            len(groups),
+            len(spans),
+            TEXT if len(spans) > 1 else COLUMN,
+            0.5 + 1.75 * len(groups),
+            sharex=True,
+            sharey=True,
         )
         for g, group in enumerate(groups):
             for s, span in enumerate(spans):
@@ -83,22 +90,26 @@ def cka_figure(results: Results) -> Figure | None:
                     mean = pairs.groupby("layer").agg({"cka": "mean", "standard_error": "mean"}).reset_index()
                     ax.plot(mean.layer, mean.cka, color=colour(k), marker=MARKERS[k], linewidth=1.6, label=kind)
                     half = 1.96 * mean.standard_error
-                    ax.fill_between(mean.layer, mean.cka - half, mean.cka + half, color=colour(k), alpha=0.15, linewidth=0)
+                    ax.fill_between(
+                        mean.layer, mean.cka - half, mean.cka + half, color=colour(k), alpha=0.15, linewidth=0
+                    )
                 null = here.groupby("layer").null_high.max()
                 if null.notna().any():
                     ax.plot(null.index, null, color="0.4", linestyle=":", label="shuffled sentences, 97.5 %")
                 ax.set_title(f"{arrow(group, results.pivot)}, {span} span")
-                ax.set_ylim(top=1.02)
+        axes[0, 0].set_ylim(top=1.02)  # shared
         for ax in axes[-1]:
             ax.set_xlabel("layer (0: embedding)")
             ax.xaxis.get_major_locator().set_params(integer=True)
         for ax in axes[:, 0]:
             ax.set_ylabel("debiased CKA")
         drawing.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        settle(drawing)
     return Figure(
         "cka",
         "Similarity of representations by layer",
-        "Debiased linear CKA of span means between two models on the same sentences. Thick: mean over pairs, band: 1.96 jackknife "
+        "Debiased linear CKA of span means between two models on the same sentences. Thick: mean over pairs, "
+        "band: 1.96 jackknife "
         "standard errors of one pair (mean over pairs); thin: single pairs.",
         drawing,
     )
@@ -129,12 +140,20 @@ def usage_figure(results: Results) -> Figure | None:
                     mean = chosen.groupby("layer").nua.mean()
                     dash = ("-", "--")[s % 2]
                     if len(mean):
-                        ax.plot(mean.index, mean, color=colour(k), linestyle=dash, marker=MARKERS[k], label=f"{kind}, {span}")
+                        ax.plot(
+                            mean.index,
+                            mean,
+                            color=colour(k),
+                            linestyle=dash,
+                            marker=MARKERS[k],
+                            label=f"{kind}, {span}",
+                        )
             ax.set_title(arrow(group, results.pivot))
             ax.set_xlabel("MLP layer")
             ax.xaxis.get_major_locator().set_params(integer=True)
         axes[0, 0].set_ylabel("cosine of firing rates")
         drawing.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        settle(drawing)
     return Figure(
         "usage",
         "Alignment of neuron usage by layer",

@@ -1,13 +1,15 @@
 """What the paper claims, what was measured here, and whether the two agree.
 
-The claims are those of One Model to Translate Them All? (arXiv 2604.02881) that can be put as a direction of a number. A claim is
-*reproduced* if the number points its way and its interval, where it has one, excludes the opposite; *not reproduced* if it points
-the other way as clearly; *inconclusive* in between; *not testable here* if the study did not measure it.
+The claims are those of One Model to Translate Them All? (arXiv 2604.02881) that can be put as a direction of a number.
+A claim is *reproduced* if the number points its way and its interval, where it has one, excludes the opposite; *not
+reproduced* if it points the other way as clearly; *inconclusive* in between; *not testable here* if the study did not
+measure it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +23,7 @@ from langmerge.reporting.tables_models import cka_of, neuron_counts, upper_layer
 
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 INCONCLUSIVE, NOT_TESTABLE = "inconclusive", "not testable here"
+VERDICTS = (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_TESTABLE)
 
 
 @dataclass(frozen=True)
@@ -82,10 +85,13 @@ def merging_costs(scores: Scores, metric: str) -> Finding:
             loss = scores.average(specialist, group, metric) - scores.average(best, group, metric)
             parts.append(loss)
             texts.append(
-                f"{arrow(group, scores.results.pivot)}: specialists {number(scores.average(specialist, group, metric).point)}, "
+                f"{arrow(group, scores.results.pivot)}: specialists "
+                f"{number(scores.average(specialist, group, metric).point)}, "
                 f"best merge ({best.label}) {number(scores.average(best, group, metric).point)} {METRICS[metric]}, "
                 f"loss {_text(loss)}"
             )
+    if len(parts) == 1:
+        texts.append("the study has no other direction group")
     return Finding("P0-1", claim, "; ".join(texts), verdict(*parts)) if parts else _untestable("P0-1", claim, "merges")
 
 
@@ -101,13 +107,18 @@ def asymmetry(scores: Scores, metric: str) -> Finding:
         return _untestable("P0-2", claim, "merges in both direction groups")
     shared = [name for name in by_group["from"] if name in by_group["to"]]
     kept = {
-        side: samples.mean(scores.retained_mean(by_group[side][name], groups[side], metric, samples.ratio) for name in shared)
+        side: samples.mean(
+            scores.retained_mean(by_group[side][name], groups[side], metric, samples.ratio) for name in shared
+        )
         for side in groups
     }
     difference = kept["to"] - kept["from"]
+    if not np.isfinite(difference.point):
+        return Finding("P0-2", claim, f"Not defined: specialists score 0 {METRICS[metric]}.", NOT_TESTABLE)
     measured = (
         f"Mean over {len(shared)} methods: merges keep {_text(kept['from'], 2)} of the specialists' {METRICS[metric]} "
-        f"{arrow(groups['from'], pivot)} and {_text(kept['to'], 2)} {arrow(groups['to'], pivot)}; difference {_text(difference, 2)}"
+        f"{arrow(groups['from'], pivot)} and {_text(kept['to'], 2)} {arrow(groups['to'], pivot)}; difference "
+        f"{_text(difference, 2)}"
     )
     return Finding("P0-2", claim, measured, verdict(difference))
 
@@ -121,8 +132,15 @@ def joint_is_better(scores: Scores, metric: str) -> Finding:
         if best and joint:
             lead = scores.average(joint, group, metric) - scores.average(best, group, metric)
             parts.append(lead)
-            texts.append(f"{arrow(group, scores.results.pivot)}: joint minus best merge ({best.label}) {_text(lead)} {METRICS[metric]}")
-    return Finding("P0-3", claim, "; ".join(texts), verdict(*parts)) if parts else _untestable("P0-3", claim, "a joint model")
+            texts.append(
+                f"{arrow(group, scores.results.pivot)}: joint minus best merge ({best.label}) {_text(lead)} "
+                f"{METRICS[metric]}"
+            )
+    return (
+        Finding("P0-3", claim, "; ".join(texts), verdict(*parts))
+        if parts
+        else _untestable("P0-3", claim, "a joint model")
+    )
 
 
 def patch_helps(scores: Scores, metric: str) -> Finding:
@@ -139,7 +157,11 @@ def patch_helps(scores: Scores, metric: str) -> Finding:
         parts.append(samples.mean(gains))
         name = samples.label("merge", onto)
         texts.append(f"{arrow(group, scores.results.pivot)} on {name}: {_text(parts[-1])} {METRICS[metric]} more")
-    return Finding("P0-9", claim, "; ".join(texts), verdict(*parts)) if parts else _untestable("P0-9", claim, "a layer patch")
+    return (
+        Finding("P0-9", claim, "; ".join(texts), verdict(*parts))
+        if parts
+        else _untestable("P0-9", claim, "a layer patch")
+    )
 
 
 def drift_hurts(scores: Scores, metric: str) -> Finding:
@@ -152,9 +174,14 @@ def drift_hurts(scores: Scores, metric: str) -> Finding:
             first, last = (drift_shares(scores, group, step, metric)[MEAN] for step in (steps[0], steps[-1]))
             parts.append(first - last)
             texts.append(
-                f"{arrow(group, scores.results.pivot)}: {_text(first, 2)} after {steps[0]} steps, {_text(last, 2)} after {steps[-1]}"
+                f"{arrow(group, scores.results.pivot)}: {_text(first, 2)} after {steps[0]} steps, "
+                f"{_text(last, 2)} after {steps[-1]}"
             )
-    return Finding("ours-1", claim, "; ".join(texts), verdict(*parts)) if parts else _untestable("ours-1", claim, "a drift curve")
+    return (
+        Finding("ours-1", claim, "; ".join(texts), verdict(*parts))
+        if parts
+        else _untestable("ours-1", claim, "a drift curve")
+    )
 
 
 def scale_has_optimum(results: Results) -> Finding:
@@ -170,10 +197,12 @@ def scale_has_optimum(results: Results) -> Finding:
         curve = table[table.group == group].groupby("scale")["mean"].mean()
         if len(curve) < 3:
             continue
-        best = float(curve.idxmax())
+        best = float(curve.index[int(curve.argmax())])
         inside.append(curve.index[0] < best < curve.index[-1])
         ends = [f"{number(curve.iloc[i])} at {curve.index[i]:g}" for i in (0, -1)]
-        texts.append(f"{arrow(group, results.pivot)}: best {number(curve.max())} at scale {best:g} (ends: {ends[0]}, {ends[1]})")
+        texts.append(
+            f"{arrow(group, results.pivot)}: best {number(curve.max())} at scale {best:g} (ends: {ends[0]}, {ends[1]})"
+        )
     if not inside:
         return _untestable("P0-10", claim, "a grid of three or more scales")
     outcome = REPRODUCED if all(inside) else INCONCLUSIVE if any(inside) else NOT_REPRODUCED
@@ -193,7 +222,8 @@ def representations_part(results: Results) -> Finding:
     """P0-4."""
     pivot = results.pivot
     claim = (
-        f"On the target side, specialists out of {pivot} differ in the last layer far more than specialists into {pivot}; "
+        f"On the target side, specialists out of {pivot} differ in the last layer far more than specialists "
+        f"into {pivot}; "
         "a third of the way up both agree (CKA above 0.95)."
     )
     if results.cka.empty:
@@ -211,7 +241,8 @@ def representations_part(results: Results) -> Finding:
     agree = min(third) > 0.95
     outcome = REPRODUCED if gap > half and agree else NOT_REPRODUCED if gap < -half else INCONCLUSIVE
     measured = (
-        f"Last layer: {number(last[0], 3)} out of {pivot}, {number(last[1], 3)} into {pivot}, difference {number(gap, 3)} "
+        f"Last layer: {number(last[0], 3)} out of {pivot}, {number(last[1], 3)} into {pivot}, difference "
+        f"{number(gap, 3)} "
         f"{interval(gap - half, gap + half, 3)}; at 1/3 depth {number(third[0], 3)} and {number(third[1], 3)}"
     )
     return Finding("P0-4", claim, measured, outcome)
@@ -224,8 +255,9 @@ def source_stays(results: Results) -> Finding:
     if table.empty:
         return _untestable("P0-5", claim, "measurements of representations")
     means = table.groupby(["model_a", "model_b", "layer"])[["cka", "standard_error"]].mean()
-    worst = means.cka.idxmin()
-    low, half = float(means.cka.min()), 1.96 * float(means.standard_error[worst])
+    place = int(means.cka.argmin())
+    worst: Any = means.index[place]
+    low, half = float(means.cka.iloc[place]), 1.96 * float(means.standard_error.iloc[place])
     outcome = REPRODUCED if low - half > 0.9 else NOT_REPRODUCED if low + half < 0.9 else INCONCLUSIVE
     measured = (
         f"Lowest over pairs and layers: {number(low, 3)} {interval(low - half, low + half, 3)} "
@@ -236,7 +268,9 @@ def source_stays(results: Results) -> Finding:
 
 def neurons_at_the_ends(results: Results) -> Finding:
     """P0-6."""
-    claim = "At least 70 % of the base's selective neurons (target side) lie in the first layer and the top 15 % of layers."
+    claim = (
+        "At least 70 % of the base's selective neurons (target side) lie in the first layer and the top 15 % of layers."
+    )
     counts = neuron_counts(results)
     counts = counts[(counts.model == "base") & (counts.span == "target")] if not counts.empty else counts
     if counts.empty:
@@ -278,7 +312,10 @@ def own_language_falls(results: Results) -> Finding:
         return _untestable("P0-7", claim, "measurements of base and specialists")
     p = _sign_test(falls, n)
     outcome = INCONCLUSIVE if p >= 0.05 else REPRODUCED if falls > n / 2 else NOT_REPRODUCED
-    measured = f"The number falls in {falls} of {n} specialists (sign test p = {number(p, 3)}), its share of the total in {shares}"
+    measured = (
+        f"The number falls in {falls} of {n} specialists (sign test p = {number(p, 3)}), "
+        f"its share of the total in {shares}"
+    )
     return Finding("P0-7", claim, measured, outcome)
 
 
@@ -299,24 +336,26 @@ def findings_table(findings: list[Finding]) -> Table:
     return Table(
         "findings",
         "Findings",
-        "Claims P0 are those of arXiv 2604.02881, or tests of them. Brackets: 95 % bootstrap intervals over sentences (CKA: 1.96 "
-        "jackknife standard errors). The best merge is the best on test, which favours merging. Reproduced: the interval excludes "
+        "Claims P0 are those of arXiv 2604.02881, or tests of them. Brackets: 95 % bootstrap intervals over "
+        "sentences (CKA: 1.96 "
+        "jackknife standard errors). The best merge is the best on test, which favours merging. Reproduced: "
+        "the interval excludes "
         "the opposite; inconclusive: it does not.",
         columns,
         [cells(row) for row in rows],
         pd.DataFrame(rows, columns=["id", "claim", "measured", "verdict"]),
         text_columns=4,
-        wide=True,
+        stretch=[1, 2],
     )
 
 
 def summary(findings: list[Finding]) -> list[str]:
-    """The tested findings as sentences with number, interval and verdict, and one that names the rest; at most eight."""
+    """The tested findings as sentences with number, interval and verdict, and one that names the rest; at most 8."""
     order = ["P0-1", "P0-2", "P0-3", "ours-1", "P0-9", "P0-4", "P0-7"]
     by_name = {f.name: f for f in findings}
     tested = [by_name[name] for name in order if name in by_name and by_name[name].verdict != NOT_TESTABLE]
-    sentences = [f"{f.claim.removeprefix('(Ours) ')} {f.measured}. [{f.verdict}]" for f in tested]
+    sentences = [f"{f.verdict.capitalize()}: {f.claim.removeprefix('(Ours) ')} {f.measured}." for f in tested]
     rest = [f.name for f in findings if f.verdict == NOT_TESTABLE]
     if rest:
-        sentences.append(f"Not testable here: {', '.join(rest)}.")
+        sentences.append(f"{NOT_TESTABLE.capitalize()}: {', '.join(rest)} of the claims listed below.")
     return sentences

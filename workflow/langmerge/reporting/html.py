@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from langmerge.reporting.document import Document
 from langmerge.reporting.figures import Figure, style
+from langmerge.reporting.findings import VERDICTS
 from langmerge.reporting.table import Table
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -19,7 +20,7 @@ NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
 def svg(figure: Figure) -> str:
-    """A figure as an SVG element that scales with the page; ids are prefixed with its name, so that pages can hold many."""
+    """A figure as an SVG element that scales with the page; ids start with its name, so that a page can hold many."""
     with style():
         file = io.StringIO()
         figure.drawing.savefig(file, format="svg", metadata=NO_METADATA)
@@ -35,17 +36,21 @@ def svg(figure: Figure) -> str:
     return f'{head} role="img" aria-label="{figure.title}"{limit}>{rest}'
 
 
-def render(document: Document, downloads: bool = True) -> str:
+def render(document: Document) -> str:
     """The page as a string."""
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
     def kind(block: Any) -> str:
         return "table" if isinstance(block, Table) else "figure" if isinstance(block, Figure) else type(block).__name__
 
     environment.filters["kind"] = kind
-    environment.filters["svg"] = lambda figure: Markup(svg(figure))  # noqa: S704  matplotlib escapes texts
+    environment.filters["svg"] = lambda figure: Markup(svg(figure))
     numbers = {id(block): n for blocks in (document.tables, document.figures) for n, block in enumerate(blocks, 1)}
     environment.filters["number"] = lambda block: numbers[id(block)]
-    return environment.get_template("report.html.j2").render(document=document)
+    return environment.get_template("report.html.j2").render(document=document, verdicts=VERDICTS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,11 @@ class Results:
         return _read_lines(path) if path.is_file() else []
 
 
+def each(table: pd.DataFrame) -> Iterator[Any]:
+    """The rows of a frame, with the columns as attributes."""
+    return iter(table.itertuples())
+
+
 @functools.lru_cache(maxsize=4096)
 def _read_statistics(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
@@ -133,7 +138,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 def _scores(systems: pd.DataFrame, folders: Mapping[str, Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     scores: list[dict[str, Any]] = []
     rates: list[dict[str, Any]] = []
-    for system in systems.itertuples():
+    for system in each(systems):
         table = read_json(folders[f"systems/{system.key}"] / "scores.json")
         for split, directions in table.items():
             for direction, summary in directions.items():
@@ -176,6 +181,14 @@ def _sweeps(places: Mapping[str, Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.DataFrame(trials), pd.DataFrame(merges)
 
 
+def _in_order(table: pd.DataFrame, systems: pd.DataFrame) -> pd.DataFrame:
+    """Rows with ``name`` in the order of the study's systems (JSON files are sorted by key)."""
+    if table.empty:
+        return table
+    places = {name: place for place, name in reversed(list(enumerate(systems.name)))}
+    return table.sort_values("name", key=lambda names: names.map(places), kind="stable", ignore_index=True)
+
+
 def _measurements(places: Mapping[str, Path]) -> dict[str, pd.DataFrame]:
     frames: dict[str, list[pd.DataFrame]] = {name: [] for name in MEASUREMENTS}
     for place, folder in places.items():
@@ -193,7 +206,7 @@ def _costs(trainings: Mapping[str, Path], sweeps: Mapping[str, Path]) -> tuple[p
     for kind, places in (("training", trainings), ("sweep", sweeps)):
         for place, folder in places.items():
             seed, _, name = place.partition("/")
-            head = {"kind": kind, "seed": int(seed.removeprefix("seed")), "name": name}
+            head: dict[str, Any] = {"kind": kind, "seed": int(seed.removeprefix("seed")), "name": name}
             costs.append(head | read_json(folder / COST))
             log = folder / "training_log.jsonl"
             if log.is_file():
@@ -213,7 +226,7 @@ def load(spec: dict[str, Any], inputs: Mapping[str, Path]) -> Results:
     if systems.empty:
         raise InputError('--inputs: no "systems/..." of the spec is among them; a report needs at least one system')
     scores, rates = _scores(systems, folders)
-    trials, merges = _sweeps(under("sweeps/"))
+    trials, merges = (_in_order(table, systems) for table in _sweeps(under("sweeps/")))
     costs, logs = _costs(under("costs/"), under("sweeps/"))
     comparisons = folders.get("comparisons")
     contamination = folders.get("corpora_check")

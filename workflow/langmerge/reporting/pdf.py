@@ -14,6 +14,7 @@ import typst
 
 from langmerge.reporting.document import Document, without_unprintable
 from langmerge.reporting.figures import Figure
+from langmerge.reporting.findings import VERDICTS
 from langmerge.reporting.html import TEMPLATES
 from langmerge.reporting.table import Table
 
@@ -31,7 +32,10 @@ def _block(block: str | list[str] | Table | Figure) -> dict[str, Any] | None:
     if isinstance(block, Table):
         table = without_unprintable(block) if block.name.startswith("examples") else block
         if table is None:
-            return {"kind": "str", "text": f"{block.title}: in scripts that this file's fonts lack; see the HTML report."}
+            return {
+                "kind": "str",
+                "text": f"{block.title}: in scripts that this file's fonts lack; see the HTML report.",
+            }
         return {
             "kind": "table",
             "title": table.title,
@@ -40,7 +44,7 @@ def _block(block: str | list[str] | Table | Figure) -> dict[str, Any] | None:
             "spans": table.spans,
             "rules": table.rules,
             "text_columns": table.text_columns,
-            "wide": table.wide,
+            "stretch": table.stretch,
             "rows": [[asdict(cell) for cell in row] for row in table.rows],
         }
     return {"kind": "list", "items": block} if isinstance(block, list) else {"kind": "str", "text": block}
@@ -51,6 +55,7 @@ def content(document: Document) -> dict[str, Any]:
     return {
         "title": document.title,
         "question": document.question,
+        "verdicts": [verdict.capitalize() for verdict in VERDICTS],
         "sections": [{"title": s.title, "blocks": [_block(b) for b in s.blocks]} for s in document.sections],
     }
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from langmerge.evaluation import aggregates
 from langmerge.evaluation.metrics import score
-from langmerge.reporting.load import Results
+from langmerge.reporting.load import Results, each
 
 LEVEL = (0.025, 0.975)  # of the 95 % interval
 
@@ -64,13 +64,11 @@ def mean(samples: Iterable[Sample]) -> Sample:
 
 def ratio(merged: Sample, expert: Sample) -> Sample:
     """``m / e`` (:func:`langmerge.evaluation.aggregates.ratio`)."""
-    return Sample(
-        float(aggregates.ratio(merged.point, expert.point)), aggregates.ratio(merged.draws, expert.draws)
-    )
+    return Sample(float(aggregates.ratio(merged.point, expert.point)), aggregates.ratio(merged.draws, expert.draws))
 
 
 def retention(merged: Sample, expert: Sample, base: Sample) -> Sample:
-    """``(m - b) / (e - b)`` (:func:`langmerge.evaluation.aggregates.retention`); undefined where the gain is unclear."""
+    """``(m - b) / (e - b)`` (:func:`langmerge.evaluation.aggregates.retention`); NaN where the gain is unclear."""
     point = float(aggregates.retention(merged.point, expert.point, base.point, (expert - base).error))
     return Sample(point, aggregates.retention(merged.draws, expert.draws, base.draws, 0.0))
 
@@ -131,9 +129,7 @@ class Scores:
             cells.append(self.cell(known["base"], group, language, metric))
         return measure(*cells)
 
-    def retained_mean(
-        self, row: Row, group: str, metric: str, measure: Callable[..., Sample] = retention
-    ) -> Sample:
+    def retained_mean(self, row: Row, group: str, metric: str, measure: Callable[..., Sample] = retention) -> Sample:
         """:meth:`retained`, averaged over the languages in which it is defined."""
         return mean(self.retained(row, group, code, metric, measure) for code in self.results.languages)
 
@@ -146,7 +142,7 @@ class Scores:
         own = {self.results.direction(group, code): code for code in languages}
         rows: dict[tuple[str, str], dict[tuple[int, str], str]] = {}
         for role in ("base", "specialist", "joint", "merge"):
-            for s in systems[(systems.role == role) & systems.group.isin(["", group])].itertuples():
+            for s in each(systems[(systems.role == role) & systems.group.isin(["", group])]):
                 if role == "specialist" and s.name not in own:
                     continue
                 codes = [own[s.name]] if role == "specialist" else languages

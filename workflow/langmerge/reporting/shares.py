@@ -76,8 +76,8 @@ def drift_shares(scores: Scores, group: str, step: int, metric: str = "bleu") ->
 def drift_curve(scores: Scores, metric: str = "bleu") -> pd.DataFrame:
     """Kept share against fine-tuning strength, in long form.
 
-    Columns: group, step, language (or ``mean``), value (merge of the snapshots / snapshot), low, high, norm (mean norm of
-    the merged task vectors, NaN where the sweep has no statistics of them).
+    Columns: group, step, language (or ``mean``), value (merge of the snapshots / snapshot), low, high, norm (mean norm
+    of the merged task vectors, NaN where the sweep has no statistics of them).
     """
     r = scores.results
     rows = []

@@ -25,7 +25,8 @@ class Table:
     """A table for people (``rows`` under ``columns``) and the frame behind it for programs (``data``, written as CSV).
 
     ``spans`` are (title, columns) over the numeric columns, in order; ``rules`` the rows that a thin line precedes;
-    ``text_columns`` how many of the first columns are text (set left). ``wide`` says that cells hold sentences.
+    ``text_columns`` how many of the first columns are text (set left). ``stretch`` are the columns that hold sentences
+    and share the width that the others leave.
     """
 
     name: str
@@ -37,7 +38,7 @@ class Table:
     spans: list[tuple[str, int]] = field(default_factory=list)
     rules: list[int] = field(default_factory=list)
     text_columns: int = 1
-    wide: bool = False
+    stretch: list[int] = field(default_factory=list)
 
     def markdown(self) -> str:
         """The table as a pipe table, the caption under it."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import Any
 
 import pandas as pd
 
 from langmerge.reporting.load import Results
 from langmerge.reporting.samples import Scores, arrow
-from langmerge.reporting.table import Table, cells, number
+from langmerge.reporting.table import Cell, Table, cells, number
 
-EXAMPLES = 3  # sentences per direction
+EXAMPLES = 2  # sentences per direction
 PRINTED = ("LATIN", "CYRILLIC", "GREEK")  # writing systems that the PDF's fonts have
 
 
@@ -19,29 +20,45 @@ def data_table(results: Results) -> Table | None:
     sizes = pd.DataFrame(results.contamination.get("sizes", []))
     if sizes.empty:
         return None
-    splits = list(dict.fromkeys(sizes["split"]))
+    splits = sorted(
+        dict.fromkeys(sizes["split"]), key=lambda split: ("train", "dev", results.split, split).index(split)
+    )
     within = results.contamination.get("within", {})
     across = pd.DataFrame(results.contamination.get("across", []))
     table = sizes.set_index(["language", "split"])
-    body, rows = [], []
+    body: list[list[Cell]] = []
+    rows: list[dict[str, Any]] = []
     for language in dict.fromkeys(sizes.language):
         pairs = {split: table.pairs.get((language, split), 0) for split in splits}
         words = table.words.get((language, "train"), float("nan"))
         own = within.get(language, {}).get(results.split, {})
         worst = float("nan")
         if not across.empty:
-            other = across[(across.held_out == language) & (across["split"] == results.split) & (across.train != language)]
+            other = across[
+                (across.held_out == language) & (across["split"] == results.split) & (across.train != language)
+            ]
             worst = 100 * other.sentence_share.max()
         repeated = {"pivot": own.get(results.pivot, 0), "own": own.get(language, 0), "either": own.get("either", 0)}
-        rows.append({"language": language, **pairs, "train_words": words, **{f"repeated_{k}": v for k, v in repeated.items()}, "worst_across_percent": worst})
+        rows.append(
+            {
+                "language": language,
+                **pairs,
+                "train_words": words,
+                **{f"repeated_{k}": v for k, v in repeated.items()},
+                "worst_across_percent": worst,
+            }
+        )
         sizes_text = [f"{n:,}" for n in [*pairs.values(), words]]
         body.append(cells([language, *sizes_text, *map(str, repeated.values()), number(worst)]))
     return Table(
         "data",
         "Data and contamination",
-        "Sentence pairs per split; words of training text on the language's side. Repeated: training pairs of the language with "
-        f"a sentence of its {results.split} set, on the {results.pivot} side, the other, or either (before they are dropped, "
-        f"where the study drops them). Across: the largest share (%) of {results.split} sentences on the {results.pivot} side "
+        "Sentence pairs per split; words of training text on the language's side. Repeated: training pairs of "
+        "the language with "
+        f"a sentence of its {results.split} set, on the {results.pivot} side, the other, or either (before "
+        "they are dropped, "
+        f"where the study drops them). Across: the largest share (%) of {results.split} sentences on the "
+        f"{results.pivot} side "
         "that stand in another language's training text.",
         ["Language", *splits, "words", results.pivot, "own", "either", "across"],
         body,
@@ -53,7 +70,9 @@ def data_table(results: Results) -> Table | None:
 def example_table(scores: Scores, group: str) -> Table | None:
     """A few sentences per language with reference and outputs of all rows; None without predictions."""
     r = scores.results
-    body, data, rules = [], [], []
+    body: list[list[Cell]] = []
+    data: list[dict[str, Any]] = []
+    rules: list[int] = []
     for code in r.languages:
         direction = r.direction(group, code)
         outputs = {}
@@ -86,7 +105,7 @@ def example_table(scores: Scores, group: str) -> Table | None:
         pd.DataFrame(data),
         rules=rules,
         text_columns=3,
-        wide=True,
+        stretch=[2],
     )
 
 

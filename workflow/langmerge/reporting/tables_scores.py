@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 
-from langmerge.evaluation.significance import holm, macro_average, paired_differences, paired_test
 from langmerge.reporting import samples
 from langmerge.reporting.samples import METRICS, Row, Sample, Scores, arrow
-from langmerge.reporting.shares import pair_shares, patched
+from langmerge.reporting.shares import MEAN, pair_shares, patched
 from langmerge.reporting.table import EMPTY, Cell, Table, cells, interval, number
 
-MEAN = "mean"
 SIGNIFICANT = 0.05
+ENDS = ("low", "high")
 WIDEST = 6  # languages that fit beside each other for two metrics
 
 
@@ -34,47 +34,19 @@ def signature_of(scores: Scores, metric: str) -> str:
     return "" if found.empty else str(found.mode().iloc[0])
 
 
-def worse_or_better(scores: Scores, row: Row, group: str, language: str, metric: str) -> bool:
-    """A row differs from the specialist of a language in every seed, after Holm's correction."""
+def differs(scores: Scores, row: Row, group: str, language: str, metric: str) -> bool:
+    """A row differs from the specialists in every seed after Holm's correction, in a language or in the mean."""
     table = scores.results.comparisons
-    if table.empty or row.role not in ("merge", "joint"):
+    if table.empty:
         return False
-    direction = scores.results.direction(group, language)
-    specialists = [s.key for s in scores.results.systems.itertuples() if s.role == "specialist" and s.group == group]
-    keys = [key for (_, code), key in row.keys.items() if code == language]
+    direction = MEAN if language == MEAN else scores.results.direction(group, language)
     found = table[
-        table.system.isin(keys)
-        & table.baseline.isin(specialists)
+        table.system.isin(set(row.keys.values()))
+        & table.family.str.endswith(f"/{group}/specialist")
         & (table.direction == direction)
         & (table.metric == metric)
     ]
     return len(found) > 0 and bool((found.p_holm < SIGNIFICANT).all())
-
-
-def mean_p_values(scores: Scores, group: str, metric: str) -> dict[str, float]:
-    """Holm-adjusted p-values of joint model and merges against the specialists, on the mean over languages.
-
-    Approximate randomization within each direction, the mean of the differences over directions; the largest over seeds.
-    """
-    r = scores.results
-    specialist = scores.row(group, "specialist")
-    tested = [row for row in scores.rows(group) if row.role in ("joint", "merge")]
-    if specialist is None or not tested:
-        return {}
-    trials, worst = int(r.study["evaluation"]["randomization_trials"]), dict.fromkeys((row.name for row in tested), 0.0)
-    for seed in r.seeds:
-        p_values = []
-        for row in tested:
-            parts = []
-            for code in r.languages:
-                direction = r.direction(group, code)
-                a, b = (r.statistics(keys[seed, code], direction) for keys in (row.keys, specialist.keys))
-                found = paired_differences({metric: a[metric]}, {metric: b[metric]}, 2, trials, scores.seed)
-                parts.append(found[metric])
-            p_values.append(paired_test(macro_average(parts)).p_randomization)
-        for row, p in zip(tested, holm(p_values), strict=True):
-            worst[row.name] = max(worst[row.name], float(p))
-    return worst
 
 
 def best_is_clear(scores: Scores, group: str, metric: str, score: Callable[[Row], Sample]) -> str | None:
@@ -89,10 +61,10 @@ def best_is_clear(scores: Scores, group: str, metric: str, score: Callable[[Row]
 def score_table(scores: Scores, group: str, metrics: tuple[str, ...] = ("bleu", "chrf")) -> Table:
     """Base, specialists, joint model and merges in the languages of a direction group, and their mean."""
     r = scores.results
-    rows, data = scores.rows(group), []
+    rows = scores.rows(group)
+    data: list[dict[str, Any]] = []
     texts: dict[tuple[str, str, str], Cell] = {}
     for metric in metrics:
-        p_mean = mean_p_values(scores, group, metric)
         for language in [*r.languages, MEAN]:
 
             def value(row: Row, language: str = language, metric: str = metric) -> Sample:
@@ -104,12 +76,9 @@ def score_table(scores: Scores, group: str, metrics: tuple[str, ...] = ("bleu", 
             for row in rows:
                 sample = value(row)
                 low, high = sample.interval
-                if language == MEAN:
-                    differs = p_mean.get(row.name, 1.0) < SIGNIFICANT and row.role in ("joint", "merge")
-                else:
-                    differs = worse_or_better(scores, row, group, language, metric)
+                marked = differs(scores, row, group, language, metric)
                 bold = row.role == "merge" and row.name == best
-                texts[row.name, metric, language] = Cell(number(sample.point), bold, "†" if differs else "")
+                texts[row.name, metric, language] = Cell(number(sample.point), bold, "†" if marked else "")
                 data.append(
                     {
                         "system": row.name,
@@ -119,16 +88,19 @@ def score_table(scores: Scores, group: str, metrics: tuple[str, ...] = ("bleu", 
                         "score": sample.point,
                         "low": low,
                         "high": high,
-                        "differs_from_specialist": differs,
+                        "differs_from_specialist": marked,
                         "best_merge": bold,
                     }
                 )
     columns = [*r.languages, MEAN]
     title = f"Translation quality, {arrow(group, r.pivot)}"
     caption = (
-        f"{test_set(scores)}. Specialist: the model of that column's language. Hyper-parameters of merges were tuned on dev. "
-        f"† differs from the specialist (approximate randomization, Holm over systems and languages, p < {SIGNIFICANT} "
-        "in every seed). Bold: best merge, where the paired bootstrap interval (95 %) of its lead over the second merge "
+        f"{test_set(scores)}. Specialist: the model of that column's language. Hyper-parameters of merges were "
+        "tuned on dev. "
+        "† differs from the specialist (approximate randomization, Holm over systems and languages, over "
+        f"systems for the mean, p < {SIGNIFICANT} "
+        "in every seed). Bold: best merge, where the paired bootstrap interval (95 %) of its lead over the "
+        "second merge "
         "and over the base excludes 0. " + " ".join(f"{METRICS[m]}: {signature_of(scores, m)}." for m in metrics)
     )
     name = f"scores_{group.replace('-', '_')}"
@@ -139,7 +111,9 @@ def score_table(scores: Scores, group: str, metrics: tuple[str, ...] = ("bleu", 
         spans = [(METRICS[m], len(columns)) for m in metrics]
         rules = [i for i in [first] if i]
         return Table(name, title, caption, ["System", *columns * len(metrics)], body, pd.DataFrame(data), spans, rules)
-    body = [[Cell(METRICS[m]), Cell(row.label)] + [texts[row.name, m, c] for c in columns] for m in metrics for row in rows]
+    body = [
+        [Cell(METRICS[m]), Cell(row.label)] + [texts[row.name, m, c] for c in columns] for m in metrics for row in rows
+    ]
     rules = [len(rows) * i for i in range(1, len(metrics))]
     return Table(
         name, title, caption, ["Metric", "System", *columns], body, pd.DataFrame(data), rules=rules, text_columns=2
@@ -149,7 +123,9 @@ def score_table(scores: Scores, group: str, metrics: tuple[str, ...] = ("bleu", 
 def retention_table(scores: Scores, measure: Callable[..., Sample], metric: str = "bleu") -> Table:
     """Retention or ratio of joint model and merges, per direction group and language."""
     r = scores.results
-    body, data, rules = [], [], []
+    body: list[list[Cell]] = []
+    data: list[dict[str, Any]] = []
+    rules: list[int] = []
     for group in r.groups:
         rules.append(len(body))
         for row in (row for row in scores.rows(group) if row.role in ("joint", "merge")):
@@ -166,7 +142,8 @@ def retention_table(scores: Scores, measure: Callable[..., Sample], metric: str 
     if measure is samples.retention:
         name, title = "retention", "Retention of the specialists' gain"
         meaning = (
-            "R = (merge − base) / (specialist − base): 1 is the specialist, 0 the base, negative worse than the base; – where the "
+            "R = (merge − base) / (specialist − base): 1 is the specialist, 0 the base, negative worse than "
+            "the base; – where the "
             "specialist's gain is below two standard errors"
         )
     else:
@@ -182,7 +159,9 @@ def output_table(scores: Scores) -> Table:
     r = scores.results
     rates = r.rates[r.rates.split == r.split].set_index(["key", "direction"])
     columns = ["off_target", "off_target_floor", "source_language", "copy", "empty"]
-    body, data, rules = [], [], []
+    body: list[list[Cell]] = []
+    data: list[dict[str, Any]] = []
+    rules: list[int] = []
     for group in r.groups:
         rules.append(len(body))
         for row in scores.rows(group):
@@ -197,8 +176,10 @@ def output_table(scores: Scores) -> Table:
     return Table(
         "outputs",
         "What the outputs look like",
-        "Means over languages. Off-target: identified outputs in another language than asked for; floor: the same for the "
-        "references, which is the error of language identification; source: in the source language; copy: the source repeated; "
+        "Means over languages. Off-target: identified outputs in another language than asked for; floor: the "
+        "same for the "
+        "references, which is the error of language identification; source: in the source language; copy: the "
+        "source repeated; "
         f"empty: no text; all in %. Length: characters over the reference's. TER: lower is better. {test_set(scores)}.",
         ["Direction", "System", "off-target", "floor", "source", "copy", "empty", "length", "TER"],
         body,
@@ -213,13 +194,15 @@ def _has(scores: Scores, metric: str) -> bool:
 
 
 def patch_table(scores: Scores, metric: str = "bleu") -> Table | None:
-    """The layer patch: last layers of the specialist in the merge, against random lower ones; None if not in the study."""
+    """The layer patch: last layers of the specialist in the merge, against random lower ones; None without patches."""
     r = scores.results
     patches = r.systems[r.systems.role == "patch"]
     if patches.empty:
         return None
     study = r.study["merging"]["layer_patch"]
-    body, data, rules = [], [], []
+    body: list[list[Cell]] = []
+    data: list[dict[str, Any]] = []
+    rules: list[int] = []
     for group in r.groups:
         by_name = {row.name: row for row in scores.merges(group)}
         for onto in dict.fromkeys(patches[patches.group == group].onto):
@@ -248,8 +231,10 @@ def patch_table(scores: Scores, metric: str = "bleu") -> Table | None:
     return Table(
         "layer_patch",
         "Layer patch",
-        f"{METRICS[metric]} after the specialist's layers replace the merge's in the direction of that specialist: the last "
-        f"{study['layers']}, or as many drawn at random below them (mean of {study['controls']} draws). Interval: 95 % bootstrap "
+        f"{METRICS[metric]} after the specialist's layers replace the merge's in the direction of that "
+        "specialist: the last "
+        f"{study['layers']}, or as many drawn at random below them (mean of {study['controls']} draws). "
+        "Interval: 95 % bootstrap "
         f"of the mean over languages. {test_set(scores)}.",
         ["Direction", "Merge", "Layers", *r.languages, MEAN, "95 % interval"],
         body,
@@ -265,7 +250,7 @@ def pair_table(scores: Scores, metric: str = "bleu") -> Table | None:
     if shares.empty:
         return None
     r = scores.results
-    body = []
+    body: list[list[Cell]] = []
     keys = list(dict.fromkeys(zip(shares.method, shares.pair, strict=True)))
     indexed = shares.set_index(["method", "pair", "group", "language"])
     for method, pair in keys:
@@ -275,14 +260,15 @@ def pair_table(scores: Scores, metric: str = "bleu") -> Table | None:
                 known = (method, pair, group, code) in indexed.index
                 line.append(number(indexed.loc[(method, pair, group, code), "value"], 2) if known else EMPTY)
             known = (method, pair, group, MEAN) in indexed.index
-            ends = indexed.loc[(method, pair, group, MEAN), ["low", "high"]] if known else (float("nan"),) * 2
-            line.append(interval(*ends, 2))
+            low, high = (indexed.loc[(method, pair, group, MEAN), end] if known else float("nan") for end in ENDS)
+            line.append(interval(low, high, 2))
         body.append(cells(line))
     columns = ["first", "second", MEAN, "95 % interval"]
     return Table(
         "pairs",
         "Merges of two specialists",
-        f"Kept share of the specialists' {METRICS[metric]} (merge / specialist) in the first and the second language of a pair. "
+        f"Kept share of the specialists' {METRICS[metric]} (merge / specialist) in the first and the second "
+        "language of a pair. "
         f"{test_set(scores)}.",
         ["Pair", "Method", *columns * len(r.groups)],
         body,

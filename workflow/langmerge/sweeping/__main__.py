@@ -30,7 +30,6 @@ def main(arguments: list[str] | None = None) -> None:
 
         from tqdm import tqdm
 
-        from langmerge.merging import write_models
         from langmerge.sweeping.sweep import Sweep
 
         models.set_threads()
@@ -52,12 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
             }
             tokens += tuned.scored.prompt_tokens + tuned.scored.new_tokens
             if tuned.keep:
-                write_models(
-                    [*sweep.used([tuned.recipe]), tuned.recipe],
-                    sources,
-                    {tuned.name: job.folder / "merged" / tuned.name},
-                    statistics=False,
-                )
+                sweep.write(tuned, job.folder / "merged" / tuned.name)
         provenance.write_json(job.folder / "selection.json", selection)
         job.cost.update(tokens=tokens, device=str(models.device()))
     (args.out / "merged").mkdir(exist_ok=True)  # declared to Snakemake even where nothing is kept

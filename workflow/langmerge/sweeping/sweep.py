@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from langmerge.evaluation.scoring import Scored, score_model
 from langmerge.evaluation.test_sets import TestSet, read_test_sets
-from langmerge.merging import Merged, Recipe, state_dicts
+from langmerge.merging import Merged, Recipe, state_dicts, write_models
 from langmerge.provenance import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-CHOSEN = "merge:"  # prefix of a name that stands for the chosen candidate of another merge
+# Name of a merge among recipes: a merge may be called like one of its sources (a snapshot that is scored alone).
+CHOSEN = "merge:"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Sweep:
     ) -> None:
         self.spec, self.sources, self.pairs = spec, sources, pairs
         self.model, self.tokenizer = model, tokenizer
-        self.chosen: dict[str, Recipe] = {}
+        self.chosen: list[Recipe] = []
 
     def test_sets(self, directions: Sequence[Any], splits: Mapping[str, int | None]) -> list[TestSet]:
         """The sentences of some directions and splits."""
@@ -68,12 +69,11 @@ class Sweep:
             trials = self.trials(recipes, merge["tune"])
         # The first of equally good candidates: the order of the grid decides, not chance.
         best = max(range(len(recipes)), key=lambda i: (trials[i]["mean"] if trials else 0, -i))
-        chosen = replace(recipes[best], name=merge["name"])
-        self.chosen[merge["name"]] = chosen
-        merged = next(iter(self.merged([chosen])))
+        merged = next(self.merged([recipes[best]]))
+        self.chosen.append(recipes[best])
         scored = self.score(merged, self.test_sets(merge["report"], self.spec["splits"]), self.spec["metrics"])
         total = {key: value for key, value in merged.statistics.items() if key != "tensors"}
-        return Tuned(merge["name"], chosen, scored, trials, total, bool(merge["keep"]))
+        return Tuned(merge["name"], recipes[best], scored, trials, total, bool(merge["keep"]))
 
     def trials(self, recipes: list[Recipe], directions: Sequence[Any]) -> list[dict[str, Any]]:
         """The dev score of every candidate: by direction, and their mean."""
@@ -90,24 +90,23 @@ class Sweep:
         return result
 
     def recipe(self, candidate: Mapping[str, Any]) -> Recipe:
-        """A candidate's recipe, with references to chosen merges left as names of their recipes."""
-        models = [name.removeprefix(CHOSEN) for name in candidate["models"]]
+        """A candidate's recipe, named so that later merges can refer to it."""
+        known = {recipe.name for recipe in self.chosen}
         for name in candidate["models"]:
-            if name.startswith(CHOSEN) and name.removeprefix(CHOSEN) not in self.chosen:
+            if name.startswith(CHOSEN) and name not in known:
                 raise InputError(f"sweep: {candidate['name']} builds on {name}, which does not come before it")
-        return Recipe.from_json({**candidate, "models": models})
+        return Recipe.from_json({**candidate, "name": CHOSEN + candidate["name"]})
 
     def merged(self, recipes: list[Recipe]) -> Iterator[Merged]:
-        """The merged weights of recipes, which may use chosen ones, one after another."""
-        names = [recipe.name for recipe in recipes]
-        used = self.used(recipes)
-        return state_dicts([*used, *recipes], self.sources, outputs=names)
+        """The merged weights of recipes, which may use chosen ones, one after another; :class:`InputError` for NaN."""
+        try:
+            yield from state_dicts([*self.chosen, *recipes], self.sources, outputs=[recipe.name for recipe in recipes])
+        except ValueError as error:
+            raise InputError(str(error)) from None
 
-    def used(self, recipes: Sequence[Recipe]) -> list[Recipe]:
-        """The chosen recipes that ``recipes`` are built on."""
-        names = dict.fromkeys(name for recipe in recipes for name in recipe.inputs if name in self.chosen)
-        own = {recipe.name for recipe in recipes}
-        return [self.chosen[name] for name in names if name not in own]
+    def write(self, tuned: Tuned, folder: Path) -> None:
+        """Write the weights of a tuned merge, configuration and tokenizer as a model folder."""
+        write_models(self.chosen, self.sources, {tuned.recipe.name: folder}, statistics=False)
 
     def score(self, merged: Merged, test_sets: list[TestSet], metrics: Sequence[str]) -> Scored:
         """Put merged weights into the model and score it."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from langmerge.prompts import Prompt
+from langmerge.prompts import Encoded, Prompt, encode_pairs, encode_text
 from langmerge.provenance import InputError
 from langmerge.training.settings import Component
 
@@ -176,52 +176,15 @@ class Corpora:
 # ---- tokens --------------------------------------------------------------------------------------------------------
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
-
-
-def encode_pairs(
-    prompt: Prompt, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]], part: Component
-) -> tuple[list[list[int]], list[int]]:
-    """Ids and first predicted token of sentence pairs: those of :meth:`Prompt.encode`, in one batch (faster)."""
-    assert part.source is not None and part.target is not None
-    texts = [prompt._text(source, part.source, part.target)[0] for source, _ in pairs]
-    head: list[int] = []
-    if prompt.format == "chat":
-        texts = [
-            str(
-                tokenizer.apply_chat_template(
-                    [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
-                )
-            )
-            for text in texts
-        ]
-    elif tokenizer.bos_token_id is not None:
-        head = [int(tokenizer.bos_token_id)]
-    prompts = [head + ids for ids in _ids(tokenizer, texts)]
-    answers = _ids(tokenizer, [target for _, target in pairs])
-    ids = [[*ask, *answer, tokenizer.eos_token_id] for ask, answer in zip(prompts, answers, strict=True)]
-    return ids, [1 if part.loss == "all" else max(1, len(ask)) for ask in prompts]
-
-
-def encode_texts(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], tag: str, part: Component, context: int
-) -> tuple[list[list[int]], list[int]]:
-    """Ids and first predicted token of texts, as :func:`langmerge.prompts.encode_text`.
-
-    Texts longer than ``context`` tokens are cut into pieces, the end-of-sequence token after the last.
-    """
-    head: list[int] = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
-    if tag:
-        head += _ids(tokenizer, [tag.format(code=part.language)])[0]
+def cut_texts(texts: Sequence[Encoded], loss: str, context: int) -> tuple[list[tuple[int, ...]], list[int]]:
+    """Ids and first predicted token of texts; those longer than ``context`` tokens are cut into pieces."""
     ids, first = [], []
-    for body in _ids(tokenizer, texts):
-        whole = [*head, *body, tokenizer.eos_token_id]
-        for start in range(0, len(whole), context):
-            piece = whole[start : start + context]
-            if len(piece) > 1:
+    for text in texts:
+        for start in range(0, len(text.ids), context):
+            piece = text.ids[start : start + context]
+            if len(piece) > 1:  # a token alone has nothing to be predicted from
                 ids.append(piece)
-                first.append(max(1, len(head)) if part.loss == "target" and start == 0 else 1)
+                first.append(max(1, text.prompt_length) if loss == "target" and start == 0 else 1)
     return ids, first
 
 
@@ -230,8 +193,13 @@ def encode_part(
 ) -> tuple[Sequences, int]:
     """The sequences of one part and how many pairs were left out because they are longer than ``context`` tokens."""
     if part.task == "text":
-        return flatten(*encode_texts(tokenizer, corpora.texts(part), tag, part, context)), 0
-    ids, first = encode_pairs(prompt, tokenizer, corpora.pairs(part), part)
+        assert part.language is not None
+        texts = [encode_text(tokenizer, text, part.language, tag) for text in corpora.texts(part)]
+        return flatten(*cut_texts(texts, part.loss, context)), 0
+    assert part.source is not None and part.target is not None
+    pairs = encode_pairs(prompt, tokenizer, corpora.pairs(part), part.source, part.target)
+    ids = [row.ids for row in pairs]
+    first = [1 if part.loss == "all" else max(1, row.prompt_length) for row in pairs]
     kept = [i for i, row in enumerate(ids) if len(row) <= context]
     if not kept:
         raise InputError(

@@ -165,10 +165,10 @@ class Run:
     def _check_finite(self, loss: torch.Tensor, norm: torch.Tensor, step: int) -> None:
         """Stop before anything that is not finite is kept; a weight that is not makes all later gradients so."""
         if not torch.isfinite(norm):
-            settings = self.settings
+            rate, precision = learning_rate(self.settings, step), self.settings.precision
             raise InputError(
-                f"step {step + 1}: the gradient is not finite (loss {float(loss):.3g}, norm {float(norm):.3g}, learning "
-                f"rate {learning_rate(settings, step):.2g}, precision {settings.precision}); lower learning_rate, raise "
+                f"step {step + 1}: the gradient is not finite (loss {float(loss):.3g}, norm {float(norm):.3g}, "
+                f"learning rate {rate:.2g}, precision {precision}); lower learning_rate, raise "
                 "warmup, or set precision to fp32"
             )
 

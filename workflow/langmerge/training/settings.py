@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from langmerge.prompts import Prompt
 from langmerge.provenance import InputError
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -62,7 +61,7 @@ class PromptSettings(Strict):
         if self.template.count("{source}") != 1:
             raise ValueError("`template` must hold the field {source} exactly once")
         try:
-            Prompt(self.template)._text("", "en", "es")
+            self.template.format(source="", source_code="", target_code="", source_name="", target_name="")
         except (KeyError, IndexError, ValueError) as error:
             raise ValueError(
                 f"`template` has an unknown or broken field ({error}); known are {{source}}, "

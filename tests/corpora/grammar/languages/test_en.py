@@ -1,6 +1,7 @@
 """English forms, checked against a table written by hand."""
 
 import pytest
+
 from langmerge.corpora.grammar.language import Language
 from langmerge.corpora.grammar.meaning import Clause, Meaning, NounPhrase
 from langmerge.corpora.grammar.words import Features

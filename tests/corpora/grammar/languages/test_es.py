@@ -1,6 +1,7 @@
 """Spanish forms, checked against tables written by hand (forms as in the RAE's conjugation models)."""
 
 import pytest
+
 from langmerge.corpora.grammar.language import Language
 from langmerge.corpora.grammar.languages.es import future, imperfect, plural, present, preterite
 from langmerge.corpora.grammar.meaning import Clause, Meaning, NounPhrase

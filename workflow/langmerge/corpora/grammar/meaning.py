@@ -171,7 +171,7 @@ def sample(world: World, rng: Random) -> Meaning:
 
 def _sample(world: World, rng: Random) -> Meaning:
     used: set[str] = set()
-    if rng.random() >= SHARES["two_clauses"]:
+    if not world.connectives or rng.random() >= SHARES["two_clauses"]:
         tense = _weighted(rng, {"past": 9, "present": 7, "future": 4})
         return Meaning((_sample_clause(world, rng, tense, used, adjuncts=True),))
     tense = _weighted(rng, {"past": 3, "present": 2})

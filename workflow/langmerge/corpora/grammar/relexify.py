@@ -20,6 +20,7 @@ from langmerge.corpora.grammar.words import Word
 VOWELS = frozenset("aeiouyæœøıαεηιουωаеиоуыэюяєіъь")
 # Devanagari: consonants, virama and nukta make up clusters; vowel letters and signs stay.
 DEVANAGARI = re.compile("[\u0915-\u0939\u0958-\u095f\u094d\u093c]")
+VIRAMA = "\u094d"
 # How many letters of the lemma are its ending and stay.
 ENDINGS = {"VERB": 2}
 
@@ -38,7 +39,9 @@ def clusters(word: str) -> list[tuple[int, int]]:
     runs: list[tuple[int, int]] = []
     for i, letter in enumerate(word):
         if is_consonant(letter):
-            if runs and runs[-1][1] == i:
+            # In Devanagari a vowel is heard between consonants that no virama joins.
+            apart = "\u0904" <= letter <= "\u0939" and word[i - 1 : i] != VIRAMA
+            if runs and runs[-1][1] == i and not apart:
                 runs[-1] = (runs[-1][0], i + 1)
             else:
                 runs.append((i, i + 1))
@@ -131,7 +134,8 @@ class Relexifier:
             )
             prefix = ""
             if not old or attempt > 200:  # no consonant, or all words of this shape taken: a syllable longer
-                prefix = rng.choice(self._inventory["initial"][1]) + ("a" if old and runs[0][0] == 0 else "")
+                vowel = next((c for c in word if c.isalpha() and not is_consonant(c)), "")
+                prefix = rng.choice(self._inventory["initial"][1]) + (vowel if is_consonant(word[0]) else "")
             invented = Invented(old, new, prefix)
             text = invented.apply(word, 0)
             if text not in self._taken:

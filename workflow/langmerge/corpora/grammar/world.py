@@ -111,8 +111,16 @@ class World:
         """Nouns that one can be near but not in."""
         return self.nouns.get("landmark", ())
 
-    def restricted(self, nouns: int | None = None, verbs: int | None = None, adjectives: int | None = None) -> World:
+    def restricted(
+        self,
+        nouns: int | None = None,
+        verbs: int | None = None,
+        adjectives: int | None = None,
+        two_clauses: bool = True,
+    ) -> World:
         """A smaller world: the first `nouns` of each noun class, `verbs` of each frame, `adjectives` in all.
+
+        Without `two_clauses` it has no connectives, and every sentence one clause.
 
         Verbs and adjectives that no longer combine with anything are dropped before counting; None keeps all.
         Raises ValueError if nothing is left to say.
@@ -144,6 +152,7 @@ class World:
             adjectives={a.concept: a for a in described},
             verbs={v.concept: v for frame in frames for v in frame},
             be_place=smaller(self.be_place),
+            connectives=self.connectives if two_clauses else (),
         )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from langmerge.config import Source
 from langmerge.corpora.cleaning import Pair
 from langmerge.corpora.readers import hub, moses, tables, tmx
-from langmerge.corpora.readers.columns import Raw, Wanted, fill
+from langmerge.corpora.readers.columns import Raw, Wanted
 from langmerge.corpora.readers.files import check
 from langmerge.provenance import InputError
 
@@ -26,10 +26,8 @@ ENDINGS = {
 
 def place(source: Source, pivot: str, language: str) -> str:
     """The source as messages name it: the file, or the Hub dataset."""
-    if source.hub:
-        return hub.name(source.hub, pivot, language)
-    assert source.path
-    return fill(source.path, pivot, language)
+    filled = source.filled(pivot, language)
+    return hub.name(filled.hub) if filled.hub else str(filled.path)
 
 
 def read(source: Source, split: str, pivot: str, language: str) -> Iterator[Pair]:
@@ -56,21 +54,22 @@ def read(source: Source, split: str, pivot: str, language: str) -> Iterator[Pair
 def _stem(source: Source, split: str, language: str) -> str:
     """Eight hexadecimal digits that differ between files, but not with the folder they lie in."""
     parts = [source.hub.id, source.hub.config or "", source.hub.split] if source.hub else [source.path or ""]
-    own = any(field in part for part in parts for field in ("{language}", "{pair}"))
+    own = any(field in part for part in parts for field in ("{language}", "{pair}", "{code}"))
     names = parts if source.hub else [Path(parts[0]).name]
     text = "\n".join([*names, split, language if own else ""])
     return blake2b(text.encode(), digest_size=4).hexdigest()
 
 
 def _rows(source: Source, pivot: str, language: str) -> Iterable[Raw]:
-    wanted = Wanted(place(source, pivot, language), source.columns, pivot, language)
+    wanted = Wanted(place(source, pivot, language), source.filled(pivot, language).columns, pivot, language)
+    source = source.filled(pivot, language)
     if source.hub:
         return hub.rows(source.hub, wanted)
     path = check(Path(wanted.place))
     if source.target_path:
         if source.format not in ("auto", "moses"):
             raise InputError(f"{path}: `target_path` goes with format moses, not {source.format}; remove one of them")
-        return moses.rows(path, check(Path(fill(source.target_path, pivot, language))))
+        return moses.rows(path, check(Path(source.target_path)))
     match _format(source, path):
         case "jsonl":
             return tables.jsonl(path, wanted)

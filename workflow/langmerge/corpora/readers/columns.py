@@ -15,12 +15,6 @@ HEAD = 100
 NESTED = "translation"  # the usual name on the Hub of the column that holds {language: sentence}
 
 
-def fill(template: str, pivot: str, language: str) -> str:
-    """``{pivot}``, ``{language}`` and ``{pair}`` (both, in alphabetical order, as in ``de-en``) filled in."""
-    pair = "-".join(sorted([pivot, language]))
-    return template.replace("{language}", language).replace("{pivot}", pivot).replace("{pair}", pair)
-
-
 @dataclass(frozen=True)
 class Wanted:
     """The two languages that are sought in a place, and the study file's names of their columns."""
@@ -32,8 +26,7 @@ class Wanted:
 
     def named(self, code: str) -> str | None:
         """The column that the study file gives for a language; None if it gives none."""
-        name = self.columns.get(code, self.columns.get("pivot" if code == self.pivot else "language"))
-        return None if name is None else fill(name, self.pivot, self.language)
+        return self.columns.get(code, self.columns.get("pivot" if code == self.pivot else "language"))
 
     def numbered(self) -> bool:
         """Whether columns are given by number, so that the table has no header."""

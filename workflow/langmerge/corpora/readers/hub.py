@@ -6,25 +6,23 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from langmerge.config import HubDataset
-from langmerge.corpora.readers.columns import Raw, Wanted, fill, pairs
+from langmerge.corpora.readers.columns import Raw, Wanted, pairs
 from langmerge.provenance import InputError
 
 
-def name(dataset: HubDataset, pivot: str, language: str) -> str:
+def name(dataset: HubDataset) -> str:
     """The dataset as messages name it."""
-    config = f", config {fill(dataset.config, pivot, language)}" if dataset.config else ""
-    return f"Hub dataset {fill(dataset.id, pivot, language)}{config}, split {dataset.split}"
+    config = f", config {dataset.config}" if dataset.config else ""
+    return f"Hub dataset {dataset.id}{config}, split {dataset.split}"
 
 
 def rows(dataset: HubDataset, wanted: Wanted) -> Iterator[Raw]:
     """The dataset's rows; :class:`InputError` if it cannot be had, with what to do offline."""
-    identity = fill(dataset.id, wanted.pivot, wanted.language)
-    config = fill(dataset.config, wanted.pivot, wanted.language) if dataset.config else None
     import datasets
 
     datasets.disable_progress_bars()
     try:
-        table = datasets.load_dataset(identity, config, split=dataset.split, revision=dataset.revision)
+        table = datasets.load_dataset(dataset.id, dataset.config, split=dataset.split, revision=dataset.revision)
     except (OSError, datasets.exceptions.DatasetNotFoundError) as error:
         raise InputError(
             f"{wanted.place}: cannot be had ({_first_line(error)}); check `id` and the network. Without one: load it "

@@ -1,0 +1,100 @@
+"""A copy of the repository in which the whole study has run once at the smallest scale."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("Snakefile", "workflow", "config", "data", "envs", "profiles")
+
+SMALL = {
+    "title": "Smoke",
+    "languages": ["es", "it"],
+    "merging": {
+        "all": {"linear": {}, "ties": {"density": [0.5, 1.0]}, "dare_ties": {"density": 0.5}},
+        "pairs": {"slerp": {}},
+        "layer_patch": {"onto": ["ties"], "layers": 1, "controls": 1},
+    },
+    "analysis": {"merges": ["ties"]},
+}
+
+
+class Workflow:
+    """A working copy with its own package on the path, and what Snakemake says there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def snakemake(self, *arguments: str, check: bool = True) -> str:
+        """Call Snakemake; its output."""
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(self.folder / "workflow"),
+            "OMP_NUM_THREADS": "1",
+            "XDG_CACHE_HOME": str(self.folder / ".cache"),
+        }
+        environment.pop("PYTEST_CURRENT_TEST", None)
+        command = [sys.executable, "-m", "snakemake", *arguments, "--config", "studies=small", "scale=smoke"]
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
+        output = done.stdout + done.stderr
+        assert not check or done.returncode == 0, output[-6000:]
+        return output
+
+    def pending(self) -> set[str]:
+        """What a dry run would do: ``rule folder`` with the study's folder left out."""
+        output = self.snakemake("--dry-run", "--cores", "2")
+        if "Nothing to be done" in output:
+            return set()
+        found = re.findall(r"rule (\w+):.*?wildcards: folder=results/small/(\S+)", output, flags=re.DOTALL)
+        assert found, output[-3000:]
+        return {f"{rule} {folder}" for rule, folder in found}
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        """Replace a text that stands exactly once in a file."""
+        path = self.folder / file
+        text = path.read_text()
+        assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {file}"
+        path.write_text(text.replace(old, new))
+
+    def edit_yaml(self, file: str, change) -> None:
+        """Load, change in place, save: comments and order of keys do not survive."""
+        path = self.folder / file
+        values = yaml.safe_load(path.read_text())
+        change(values)
+        path.write_text(yaml.safe_dump(values))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Workflow:
+    """The whole DAG, run once."""
+    folder = tmp_path_factory.mktemp("workflow") / "langmerge"
+    folder.mkdir()
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "versions"))
+        else:
+            shutil.copy(source, folder)
+    (folder / "config/studies/small.yaml").write_text(yaml.safe_dump(SMALL, sort_keys=False))
+    workflow = Workflow(folder)
+    workflow.snakemake("--cores", "2")
+    return workflow
+
+
+@pytest.fixture
+def workflow(finished, tmp_path) -> Workflow:
+    """The finished run with its sources as they were, whatever a test edits."""
+    kept = tmp_path / "sources"
+    kept.mkdir()
+    for part in ("workflow", "config", "data"):
+        shutil.copytree(finished.folder / part, kept / part, ignore=shutil.ignore_patterns("__pycache__"))
+    yield finished
+    for part in ("workflow", "config", "data"):
+        shutil.rmtree(finished.folder / part)
+        shutil.copytree(kept / part, finished.folder / part)  # copy2 keeps the times, so nothing looks newer
