@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+
 from langmerge.catalogue import METHODS, check
 
 

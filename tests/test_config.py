@@ -220,7 +220,7 @@ def test_a_study_overrides_its_scale(folder):
 
 def test_data_root_must_be_named_where_it_is_used(folder):
     source = {"path": "{data_root}/x.en-{language}.tsv"}
-    edit(folder, SCALE, "corpus", {"kind": "files", "splits": {s: source for s in ("train", "dev", "test")}})
+    edit(folder, SCALE, "corpus", {"kind": "files", "splits": dict.fromkeys(("train", "dev", "test"), source)})
     with pytest.raises(InputError, match="data_root=FOLDER"):
         build(folder)
     made = build(folder, data_root="/data")

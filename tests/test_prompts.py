@@ -68,7 +68,11 @@ def check_spans(tokenizer, encoded, source, target):
 @pytest.mark.parametrize("source", SENTENCES)
 @pytest.mark.parametrize(
     "template",
-    ["<{source_code}> {source} <{target_code}>", "{source}\n{source_name} the en a user\n", "en the a user: {source}\n"],
+    [
+        "<{source_code}> {source} <{target_code}>",
+        "{source}\n{source_name} the en a user\n",
+        "en the a user: {source}\n",
+    ],
 )
 def test_spans_hold_the_sentences_only(tokenizer, template, source):
     prompt = Prompt(template)

@@ -40,7 +40,7 @@ PROJECT = {
     "__init__": "",
     "stage.__init__": "",
     "stage.__main__": "from langmerge.stage.work import work\nwork()\n",
-    "stage.work": "from ..shared import FACTOR\nfrom . import helper\n\ndef work():\n    return FACTOR * helper.two()\n",
+    "stage.work": "from ..shared import FACTOR\nfrom . import helper\ndef work():\n    return FACTOR * helper.two()\n",
     "stage.helper": "def two():\n    from langmerge.lazy import TWO\n    return TWO\n",
     "shared": "FACTOR = 3\n",
     "lazy": "TWO = 2\n",
@@ -89,6 +89,19 @@ def test_a_change_of_what_is_reached_counts(fingerprint, module, code):
     assert fingerprint(**{module: code}) != fingerprint()
 
 
+def test_files_beside_the_code_count(fingerprint, tmp_path):
+    before, folder = fingerprint(), tmp_path / "langmerge"
+    for place in ("stage/__pycache__/work.pyc", "stage/.work.swp", "template.j2"):
+        (folder / place).parent.mkdir(exist_ok=True)
+        (folder / place).write_text("a")
+    assert fingerprint() == before
+    (folder / "stage/templates").mkdir()
+    (folder / "stage/templates/report.j2").write_text("a")
+    with_template = fingerprint()
+    (folder / "stage/templates/report.j2").write_text("b")
+    assert len({before, with_template, fingerprint()}) == 3
+
+
 @pytest.mark.parametrize("module", ["other", "config", "configuration"])
 def test_a_change_elsewhere_does_not_count(fingerprint, module):
     assert fingerprint(**{module: "A = 2\n"}) == fingerprint()
@@ -110,7 +123,9 @@ def test_a_module_that_is_not_there_is_an_error(fingerprint):
 @pytest.fixture
 def shipped(monkeypatch):
     monkeypatch.chdir(ROOT)
-    return plan.build(config.load(config.Workflow(studies=["translation"], scale="smoke"), "translation"), "translation")
+    return plan.build(
+        config.load(config.Workflow(studies=["translation"], scale="smoke"), "translation"), "translation"
+    )
 
 
 def is_tracked_by_spec(module):
@@ -124,7 +139,9 @@ def test_fingerprints_cover_every_import_statement(shipped):
         for module in modules:
             path = ROOT.joinpath("workflow", *module.split("."))
             finder.run_script(str(path / "__main__.py" if path.is_dir() else path.with_suffix(".py")))
-        reached = {name for name in finder.modules if name.split(".")[0] == "langmerge" and not is_tracked_by_spec(name)}
+        reached = {
+            name for name in finder.modules if name.split(".")[0] == "langmerge" and not is_tracked_by_spec(name)
+        }
         assert len(reached) > 2
         assert reached <= set(provenance.modules_of(*modules)), modules
 
@@ -327,7 +344,10 @@ def raising(error):
     ("error", "expected"),
     [
         (InputError("study.yaml: languages: wrong"), "error: study.yaml: languages: wrong"),
-        (OSError(errno.ENOSPC, "No space left on device", "out.bin"), "no space left on the device while writing out.bin"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "out.bin"),
+            "no space left on the device while writing out.bin",
+        ),
         (OSError(errno.EDQUOT, "Quota"), "no space left on the device"),
         # What safetensors raises is no OSError.
         (Exception("I/O error: No space left on device (os error 28)"), "no space left on the device"),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from langmerge.evaluation.aggregates import interference, ratio, retention
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from langmerge.evaluation.comparison import COLUMNS, MEAN, adjust, main
 from langmerge.evaluation.scoring import Scored, score_outputs, write
 from langmerge.evaluation.significance import holm
@@ -147,9 +148,7 @@ def test_bad_input_is_named(inputs, tmp_path, change, message):
 def test_fast(tmp_path):
     """100 tests on 150 sentences at full size take seconds: nothing is tokenised again."""
     names = [f"m{i}" for i in range(5)]
-    folders = {
-        f"evaluations/{name}": evaluate(tmp_path / name, 0.1 * i + 0.1, n=150) for i, name in enumerate(names)
-    }
+    folders = {f"evaluations/{name}": evaluate(tmp_path / name, 0.1 * i + 0.1, n=150) for i, name in enumerate(names)}
     spec = {
         "comparisons": [entry(a, b) for a in names for b in names if a != b],
         "samples": 1000,

@@ -1,6 +1,7 @@
 """Off-target rates on planted languages; what cannot be known is None."""
 
 import pytest
+
 from langmerge.evaluation.language_id import UNDETERMINED, identify, language_rates, script
 
 EN = [

@@ -6,6 +6,8 @@ import sys
 
 import numpy as np
 import pytest
+from sacrebleu.metrics import BLEU, CHRF
+
 from langmerge import provenance
 from langmerge.evaluation import metrics
 from langmerge.evaluation.__main__ import main
@@ -13,7 +15,6 @@ from langmerge.evaluation.scoring import score_model, score_outputs, write
 from langmerge.evaluation.test_sets import Direction, parse_direction, read_test_set, read_test_sets
 from langmerge.models import save_model
 from langmerge.provenance import InputError, read_json
-from sacrebleu.metrics import BLEU, CHRF
 
 SPEC = {
     "directions": [{"source": "en", "target": "es"}, {"source": "de", "target": "en"}, "es-de"],
@@ -27,9 +28,7 @@ SPEC = {
 
 
 def test_directions_from_mapping_and_string():
-    assert (
-        parse_direction("en-es") == parse_direction({"source": "en", "target": "es"}) == Direction("en", "es")
-    )
+    assert parse_direction("en-es") == parse_direction({"source": "en", "target": "es"}) == Direction("en", "es")
     for wrong in ("en", "en-es-x", "en-en", {"source": "en"}):
         with pytest.raises(InputError, match="direction"):
             parse_direction(wrong)
@@ -38,9 +37,7 @@ def test_directions_from_mapping_and_string():
 def test_reads_every_direction_and_split(pairs):
     test_sets = read_test_sets(SPEC, pairs)
     assert [(t.split, str(t.direction), len(t.ids)) for t in test_sets] == [
-        (split, direction, n)
-        for split, n in (("dev", 2), ("test", 3))
-        for direction in ("en-es", "de-en", "es-de")
+        (split, direction, n) for split, n in (("dev", 2), ("test", 3)) for direction in ("en-es", "de-en", "es-de")
     ]
     assert test_sets[1].sources[0] == "Die rote Katze schläft im Garten."
     assert test_sets[1].references[0] == "The red cat is sleeping in the garden."
@@ -84,9 +81,7 @@ def test_missing_language_and_wrong_number_of_hypotheses(pairs):
 
 def test_perfect_and_copied_outputs(pairs):
     test_set = read_test_set(pairs, Direction("en", "es"), "test", None, "en")
-    perfect = score_outputs(
-        test_set.references, test_set, ["bleu", "chrf", "ter"], ["en", "es", "de"]
-    ).summary
+    perfect = score_outputs(test_set.references, test_set, ["bleu", "chrf", "ter"], ["en", "es", "de"]).summary
     assert {name: metric["score"] for name, metric in perfect["metrics"].items()} == pytest.approx(
         {"bleu": 100, "chrf": 100, "ter": 0}
     )
@@ -118,9 +113,7 @@ def test_command_agrees_with_library_and_sacrebleu(pairs, model, tokenizer, tmp_
             assert output.summary["metrics"][metric]["score"] == pytest.approx(expected, rel=1e-12)
             with np.load(out / "statistics" / f"{name}.npz", allow_pickle=False) as arrays:
                 assert tuple(arrays["ids"]) == output.test_set.ids
-                assert float(metrics.score(metric, arrays[metric].sum(0))) == pytest.approx(
-                    expected, rel=1e-12
-                )
+                assert float(metrics.score(metric, arrays[metric].sum(0))) == pytest.approx(expected, rel=1e-12)
     cost = read_json(out / "cost.json")
     assert cost["tokens"] == scored.prompt_tokens + scored.new_tokens > 0 and cost["flops"] > 0
     assert set(provenance.read_manifest(out)["inputs"]) == set(inputs)
@@ -142,8 +135,5 @@ def test_changed_weights_are_refused(pairs, model, tokenizer, tmp_path):
 
 
 def test_scoring_texts_imports_no_torch():
-    code = (
-        "import sys, langmerge.evaluation.scoring, langmerge.evaluation.comparison; "
-        "sys.exit('torch' in sys.modules)"
-    )
+    code = "import sys, langmerge.evaluation.scoring, langmerge.evaluation.comparison; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

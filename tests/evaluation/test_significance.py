@@ -5,6 +5,9 @@ import random
 
 import numpy as np
 import pytest
+from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.significance import PairedTest
+
 from langmerge.evaluation import metrics
 from langmerge.evaluation.significance import (
     Differences,
@@ -13,8 +16,6 @@ from langmerge.evaluation.significance import (
     paired_differences,
     paired_test,
 )
-from sacrebleu.metrics import BLEU, CHRF
-from sacrebleu.significance import PairedTest
 
 WORDS = ["the", "a", "red", "old", "cat", "dog", "house", "sees", "gives", "takes", "green", "never", "today"]
 
@@ -28,19 +29,14 @@ def outputs(seed, n, noises):
 
 
 def statistics(hypotheses, references):
-    return {
-        name: metrics.statistics(metrics.build(name, "es"), hypotheses, references)
-        for name in ("bleu", "chrf")
-    }
+    return {name: metrics.statistics(metrics.build(name, "es"), hypotheses, references) for name in ("bleu", "chrf")}
 
 
 @pytest.mark.parametrize("noises", [(0.3, 0.34), (0.3, 0.38)])
 def test_agrees_with_sacrebleu(noises):
     references, (baseline, system) = outputs(11, 80, noises)
     trials = 2000
-    ours = paired_differences(
-        statistics(system, references), statistics(baseline, references), trials, trials, seed=1
-    )
+    ours = paired_differences(statistics(system, references), statistics(baseline, references), trials, trials, seed=1)
     for kind, field in (("bs", "p_bootstrap"), ("ar", "p_randomization")):
         theirs = PairedTest(
             [("baseline", baseline), ("system", system)],
@@ -57,9 +53,7 @@ def test_agrees_with_sacrebleu(noises):
             error = 4 * np.sqrt(2 * max(p * (1 - p), 1 / trials) / trials)  # both are Monte Carlo estimates
             assert abs(getattr(test, field) - p) < error
             if kind == "bs":
-                half = theirs[column][
-                    1
-                ].ci  # of the system alone: the paired interval must not be wildly other
+                half = theirs[column][1].ci  # of the system alone: the paired interval must not be wildly other
                 assert 0.2 * half < (test.high - test.low) / 2 < 3 * half
 
 
@@ -92,9 +86,7 @@ def test_identical_systems_are_never_different():
 def test_planted_difference_gets_the_smallest_p():
     references, (good, bad) = outputs(2, 100, (0.05, 0.7))
     samples, trials = 400, 900
-    for d in paired_differences(
-        statistics(good, references), statistics(bad, references), samples, trials, 0
-    ).values():
+    for d in paired_differences(statistics(good, references), statistics(bad, references), samples, trials, 0).values():
         test = paired_test(d)
         assert test.p_bootstrap == 1 / (samples + 1)
         assert test.p_randomization == 1 / (trials + 1)
@@ -141,9 +133,7 @@ def test_bootstrap_standard_error_of_a_mean():
     assert test.difference == pytest.approx(per_sentence.mean())
     assert test.standard_error == pytest.approx(per_sentence.std() / np.sqrt(n), rel=0.05)
     half = 1.96 * per_sentence.std() / np.sqrt(n)
-    assert (test.low, test.high) == pytest.approx(
-        (test.difference - half, test.difference + half), abs=0.1 * half
-    )
+    assert (test.low, test.high) == pytest.approx((test.difference - half, test.difference + half), abs=0.1 * half)
 
 
 def test_macro_average_of_independent_directions_has_a_smaller_error():

@@ -4,6 +4,7 @@ import random
 
 import pytest
 import torch
+
 from langmerge.evaluation.translation import (
     LENGTH_MARGIN,
     Request,
@@ -98,9 +99,7 @@ def test_only_special_tokens_stop(model, tokenizer, monkeypatch):
 
 def test_cut_keeps_the_first_line(model, tokenizer, monkeypatch):
     monkeypatch.setattr(type(tokenizer), "decode", lambda *_, **__: "\n Hola. \nAdiós.")
-    assert translate(model, tokenizer, PROMPT, ["x"], "en", "es", max_new_tokens=1, cut="newline") == [
-        "Hola."
-    ]
+    assert translate(model, tokenizer, PROMPT, ["x"], "en", "es", max_new_tokens=1, cut="newline") == ["Hola."]
     assert translate(model, tokenizer, PROMPT, ["x"], "en", "es", max_new_tokens=1) == ["Hola. \nAdiós."]
 
 

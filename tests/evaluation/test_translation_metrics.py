@@ -4,9 +4,10 @@ import random
 
 import numpy as np
 import pytest
+from sacrebleu.metrics import BLEU, CHRF, TER
+
 from langmerge.evaluation import metrics
 from langmerge.provenance import InputError
-from sacrebleu.metrics import BLEU, CHRF, TER
 
 WORDS = [
     "the",
@@ -31,9 +32,7 @@ WORDS = [
 def corpus(seed, n=40, noise=0.3, words=WORDS):
     rng = random.Random(seed)
     references = [" ".join(rng.choices(words, k=rng.randint(1, 14))) for _ in range(n)]
-    hypotheses = [
-        " ".join(rng.choice(words) if rng.random() < noise else w for w in r.split()) for r in references
-    ]
+    hypotheses = [" ".join(rng.choice(words) if rng.random() < noise else w for w in r.split()) for r in references]
     return hypotheses, references
 
 
@@ -89,9 +88,7 @@ def test_many_sums_at_once(name):
     picks = np.random.default_rng(0).integers(len(rows), size=(6, len(rows)))
     many = metrics.score(name, rows[picks].sum(1))
     for pick, value in zip(picks, many, strict=True):
-        expected = REFERENCE[name]().corpus_score(
-            [hypotheses[i] for i in pick], [[references[i] for i in pick]]
-        )
+        expected = REFERENCE[name]().corpus_score([hypotheses[i] for i in pick], [[references[i] for i in pick]])
         assert value == pytest.approx(expected.score, rel=1e-12)
 
 

@@ -6,9 +6,10 @@ import tracemalloc
 
 import pytest
 import torch
-from langmerge.merging import Merge, Recipe, state_dicts, write_models
 from merge_models import CONFIG, TOKENIZER, flat, save, weights
 from safetensors.torch import load_file
+
+from langmerge.merging import Merge, Recipe, state_dicts, write_models
 
 ALL = ("a", "b", "c")
 

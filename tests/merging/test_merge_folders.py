@@ -9,12 +9,13 @@ import sys
 
 import pytest
 import torch
+from merge_models import flat, save
+from safetensors.torch import load_file
+
 from langmerge.merging import Recipe, state_dicts, write_models
 from langmerge.merging import __main__ as command
 from langmerge.merging.writer import WeightsWriter
 from langmerge.provenance import InputError
-from merge_models import flat, save
-from safetensors.torch import load_file
 
 MEAN = Recipe("mean", "linear", ("a", "b"), "base")
 TIES = Recipe("ties", "ties", ("a", "b"), "base", {"density": 0.5})

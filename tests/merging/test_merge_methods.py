@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
+from merge_models import flat, save
+
 from langmerge.merging import Recipe, state_dicts
 from langmerge.merging.methods import averages, task_vectors
 from langmerge.merging.randomness import random_bits, stream_key
 from langmerge.merging.selection import cut_of
-from merge_models import flat, save
 
 ALL = ("a", "b", "c")
 

@@ -17,6 +17,8 @@ from langmerge import config, plan
 from langmerge.evaluation.scoring import Scored, score_outputs, write
 from langmerge.evaluation.test_sets import Direction, TestSet
 from langmerge.plan.graph import Plan
+from langmerge.reporting.document import Document, compose
+from langmerge.reporting.load import load
 
 ROOT = Path(__file__).resolve().parents[2]
 N = 16  # sentences
@@ -335,6 +337,12 @@ def finish(values: config.Study, root: Path) -> Finished:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """The whole study: two direction groups, joint models, drift, patches, pairs, measurements; one seed."""
     return finish(study(), tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="session")
+def document(finished: Finished) -> Document:
+    """The report of the whole study."""
+    return compose(load(finished.spec, finished.inputs))
 
 
 @pytest.fixture(scope="session")

@@ -6,17 +6,15 @@ import re
 
 import pandas as pd
 import pytest
-from conftest import Finished
 
 from langmerge.reporting import booktabs
-from langmerge.reporting.document import compose
-from langmerge.reporting.load import load
+from langmerge.reporting.document import Document
 from langmerge.reporting.table import Cell, Table
 
 
 @pytest.fixture(scope="module")
-def fragments(finished: Finished) -> dict[str, tuple[Table, str]]:
-    return {t.name: (t, booktabs.render(t)) for t in compose(load(finished.spec, finished.inputs)).tables}
+def fragments(document: Document) -> dict[str, tuple[Table, str]]:
+    return {t.name: (t, booktabs.render(t)) for t in document.tables}
 
 
 def test_every_special_character_is_escaped() -> None:

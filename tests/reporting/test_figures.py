@@ -11,7 +11,7 @@ import pytest
 from conftest import Finished
 
 from langmerge.reporting import figures, figures_models
-from langmerge.reporting.document import compose
+from langmerge.reporting.document import Document
 from langmerge.reporting.figures import COLUMN, TEXT, Figure, style
 from langmerge.reporting.load import Results, load
 from langmerge.reporting.samples import Scores
@@ -24,8 +24,8 @@ def results(finished: Finished) -> Results:
 
 
 @pytest.fixture(scope="module")
-def drawn(results: Results) -> dict[str, Figure]:
-    return {figure.name: figure for figure in compose(results).figures}
+def drawn(document: Document) -> dict[str, Figure]:
+    return {figure.name: figure for figure in document.figures}
 
 
 def test_the_whole_study_has_all_figures(drawn: dict[str, Figure]) -> None:

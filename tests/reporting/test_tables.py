@@ -8,6 +8,7 @@ import pytest
 from conftest import DRIFT, MERGED, PATCHED, Finished
 
 from langmerge.reporting import samples, tables_data, tables_models, tables_runs, tables_scores
+from langmerge.reporting.document import Document
 from langmerge.reporting.load import Results, load
 from langmerge.reporting.samples import Scores
 from langmerge.reporting.shares import drift_curve, pair_shares
@@ -223,10 +224,7 @@ def test_seed_table(small: Finished, scores: Scores) -> None:
     assert row["mean"] == pytest.approx((row[1] + row[2]) / 2)
 
 
-def test_all_rows_are_as_long_as_the_head(finished: Finished) -> None:
-    from langmerge.reporting.document import compose
-
-    document = compose(load(finished.spec, finished.inputs))
+def test_all_rows_are_as_long_as_the_head(document: Document) -> None:
     assert len(document.tables) > 12
     for table in document.tables:
         assert {len(row) for row in table.rows} == {len(table.columns)}, table.name
@@ -257,3 +255,9 @@ def test_numbers_in_print(text: str, expected: str) -> None:
 def test_markdown_carries_spans_and_marks() -> None:
     table = Table("t", "T", "C.", ["x", "a"], [[Cell("r|s"), Cell("1", True, "†")]], pd.DataFrame(), [("S", 1)])
     assert table.markdown().splitlines()[:3] == ["| x | S a |", "| --- | ---: |", "| r\\|s | **1**† |"]
+
+
+def test_kinds_of_pairs(results: Results) -> None:
+    pairs = [("en-es", "en-de"), ("base", "en-es"), ("en-es", "ties"), ("en-es", "joint"), ("base", "ties")]
+    table = pd.DataFrame(pairs, columns=["model_a", "model_b"])
+    assert list(tables_models.pair_kinds(results, table)) == [*tables_models.KINDS, "other", "other"]

@@ -78,7 +78,9 @@ def finished(tmp_path_factory) -> Workflow:
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
-            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "versions"))
+            shutil.copytree(
+                source, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "versions")
+            )
         else:
             shutil.copy(source, folder)
     (folder / "config/studies/small.yaml").write_text(yaml.safe_dump(SMALL, sort_keys=False))

@@ -141,7 +141,10 @@ EDITS = [
     (template, REPORT),
     (report_code, REPORT),
     (training_code, TRAIN_BASE | AFTER_BASE),
-    (metric_code, EVALUATE_BASE | EVALUATE_JOINT | EVALUATE_SPECIALISTS | SWEEP_ALL | SWEEP_REST | MEASURE | COMPARE | REPORT),
+    (
+        metric_code,
+        EVALUATE_BASE | EVALUATE_JOINT | EVALUATE_SPECIALISTS | SWEEP_ALL | SWEEP_REST | MEASURE | COMPARE | REPORT,
+    ),
     (language_code, {"prepare_corpus corpora/it", "check_corpora corpora_check"} | AFTER_CORPORA),
     (data_file, {"prepare_corpus corpora/it", "check_corpora corpora_check"} | AFTER_CORPORA),
 ]
@@ -169,9 +172,7 @@ def test_an_edit_is_made_good_by_running_it(workflow):
     """After a real rerun the new parameters are in the results, and nothing is left to do."""
     density(workflow)
     workflow.snakemake("--cores", "2")
-    selection = json.loads(
-        (workflow.folder / "results/small/sweeps/seed1/from-en.all/selection.json").read_text()
-    )
+    selection = json.loads((workflow.folder / "results/small/sweeps/seed1/from-en.all/selection.json").read_text())
     assert [trial["parameters"]["density"] for trial in selection["ties"]["trials"]] == [0.3, 1.0]
     assert workflow.pending() == set()
 
@@ -184,7 +185,9 @@ def test_damaged_weights_stop_the_jobs_that_read_them(workflow):
     evaluation = workflow.folder / "results/small/evaluations/seed1/en-es"
     try:
         workflow.edit_yaml(SCALE, lambda scale: scale["evaluation"].update(max_new_tokens=9))
-        output = workflow.snakemake("--cores", "2", str((evaluation / "scores.json").relative_to(workflow.folder)), check=False)
+        output = workflow.snakemake(
+            "--cores", "2", str((evaluation / "scores.json").relative_to(workflow.folder)), check=False
+        )
         assert "error: " in output
         assert "model.safetensors: expected SHA-256" in output
         assert not (evaluation / "scores.json").exists()

@@ -33,7 +33,7 @@ def device() -> torch.device:
 
 
 def set_threads() -> None:
-    """Let torch use as many threads as the job was given (``OMP_NUM_THREADS``), never more: oversubscribed it crawls."""
+    """Let torch use as many threads as the job was given (``OMP_NUM_THREADS``): oversubscribed it crawls."""
     import torch
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -75,7 +75,7 @@ def load_model(folder: Path, dtype: torch.dtype | None = None) -> PreTrainedMode
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype or torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=True
     )
-    # Packed rows leak into each other when a cache is built in the forward pass (transformers 5), so none is, by default.
+    # Packed rows leak into each other when a cache is built in the forward pass (transformers 5): none, by default.
     model.config.use_cache = False
     return model
 

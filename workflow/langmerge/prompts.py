@@ -1,7 +1,7 @@
 """How a sentence pair becomes tokens: one place, so that training, decoding and analysis see the same sequences.
 
-A sequence is ``prompt tokens + target tokens + end``. Prompt and target are tokenised apart, so that the prompt that a model
-decodes from is token for token the one that it was trained on, and the target span is exact.
+A sequence is ``prompt tokens + target tokens + end``. Prompt and target are tokenised apart, so that the prompt that a
+model decodes from is token for token the one that it was trained on, and the target span is exact.
 """
 
 from __future__ import annotations
@@ -87,10 +87,10 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt template with the fields ``{source}``, ``{source_code}``, ``{target_code}``, ``{source_name}``, ``{target_name}``.
+    """A prompt template with ``{source}``, ``{source_code}``, ``{target_code}``, ``{source_name}``, ``{target_name}``.
 
-    ``format`` is ``plain`` (the text as it is, after the beginning-of-sequence token if there is one) or ``chat`` (the text
-    is the user's turn in the tokenizer's own chat template).
+    ``format`` is ``plain`` (the text as it is, after the beginning-of-sequence token if there is one) or ``chat`` (the
+    text is the user's turn in the tokenizer's own chat template). Other braces are text.
     """
 
     template: str
@@ -121,7 +121,8 @@ class Prompt:
         encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ids: list[int] = list(encoding["input_ids"])
         end = start + len(source.strip())
-        inside = [i for i, (a, b) in enumerate(encoding["offset_mapping"]) if start < end and a < end and b > start and b > a]
+        places = encoding["offset_mapping"] if start < end else []
+        inside = [i for i, (a, b) in enumerate(places) if a < end and b > start and b > a]
         span = (inside[0], inside[-1] + 1) if inside else (0, 0)
         if self.format == "plain" and tokenizer.bos_token_id is not None:
             ids.insert(0, tokenizer.bos_token_id)

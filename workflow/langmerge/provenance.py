@@ -101,6 +101,14 @@ def _meaning(tree: ast.Module) -> str:
     return ast.dump(tree, include_attributes=False)
 
 
+def _beside(package: Path) -> list[Path]:
+    """What a package holds besides code: templates, styles."""
+    names = (
+        path.relative_to(package) for path in sorted(package.rglob("*")) if path.is_file() and path.suffix != ".py"
+    )
+    return [package / name for name in names if not any(p.startswith((".", "__pycache__")) for p in name.parts)]
+
+
 def modules_of(*modules: str) -> list[str]:
     """The project modules that ``modules`` reach by static imports, themselves included, sorted."""
     found: set[str] = set()
@@ -122,15 +130,14 @@ def modules_of(*modules: str) -> list[str]:
 
 @functools.cache
 def code_fingerprint(*modules: str) -> str:
-    """Hash of the code that ``modules`` reach (and of the files in their packages), blind to comments and docstrings."""
+    """Hash of the code that ``modules`` reach and of the files beside it, blind to comments and docstrings."""
     parts = []
     for module in modules_of(*modules):
         source = _source(module)
         assert source is not None
         parts.append([module, _meaning(ast.parse(source.read_bytes()))])
-        if source.name == "__init__.py":  # and what lies beside the code: templates, styles
-            beside = [path for path in sorted(source.parent.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
-            parts += [[path.name, sha256_file(path)] for path in beside if path.suffix != ".py" and module != "langmerge"]
+        if source.name == "__init__.py" and "." in module:
+            parts += [[path.name, sha256_file(path)] for path in _beside(source.parent)]
     return sha256_text(canonical(parts))[:16]
 
 
@@ -181,7 +188,7 @@ class Result:
         self.cost: dict[str, Any] = {}  # tokens, flops, ...
 
     def read(self, name: str, folder: Path) -> Path:
-        """Note a result's folder (or a folder inside it) as an input, by its files' hashes in the manifest; return it."""
+        """Note a result's folder (or one inside it) as an input, by its files' hashes in the manifest; return it."""
         self.inputs[name] = sha256_text(canonical(hashes(folder)))
         return folder
 
@@ -190,8 +197,8 @@ class Result:
 def result(folder: Path, spec: Any, code: str, environment: str) -> Iterator[Result]:
     """Build the result ``folder`` whole or not at all.
 
-    Yields a :class:`Result` whose ``folder`` is temporary. On success it is renamed to ``folder``, so that a folder with
-    a manifest is complete. On any error the temporary folder is removed and what stood in ``folder`` before is untouched.
+    Yields a :class:`Result` whose ``folder`` is temporary. On success it is renamed to ``folder``, so that a folder
+    with a manifest is complete. On any error it is removed and what stood in ``folder`` before is untouched.
     """
     for stale in folder.parent.glob(f".{folder.name}.*.part"):
         # Left behind by a killed run of this very job; `.a.b.7.part` belongs to the job of `a.b`, not of `a`.
@@ -263,8 +270,9 @@ def verify(folder: Path, suffixes: Iterable[str] = (".safetensors",)) -> None:
             actual = sha256_file(path) if path.is_file() else "missing"
             if actual != expected:
                 raise InputError(
-                    f"{path}: expected SHA-256 {expected[:12]}... as in {MANIFEST}, found {actual[:12]}...; the file was "
-                    f"changed or belongs to another version. Remove {folder} and run snakemake again, or restore it"
+                    f"{path}: expected SHA-256 {expected[:12]}... as in {MANIFEST}, found {actual[:12]}...; "
+                    f"the file was changed or belongs to another version. Remove {folder} and run snakemake again, "
+                    "or restore it"
                 )
 
 

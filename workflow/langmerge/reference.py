@@ -1,4 +1,5 @@
-"""Write what follows from `config.py`: the JSON schemas that editors check against, and the key reference in `config/README.md`.
+"""Write what follows from `config.py`: the JSON schemas that editors check against, and the key reference in
+`config/README.md`.
 
 ``python -m langmerge.reference`` writes them; a test fails when they are out of date.
 """
@@ -73,9 +74,15 @@ def _sections(model: type[Section], seen: list[type[Section]]) -> list[type[Sect
     if model not in seen:
         seen.append(model)
         for field in model.model_fields.values():
-            for inner in config._sections(field.annotation):
+            for inner in config.sections(field.annotation):
                 _sections(inner, seen)
     return seen
+
+
+def _parameter_row(name: str, parameter: catalogue.Parameter) -> str:
+    what = parameter.description.replace("|", "\\|")
+    default = "" if parameter.default is None else f"`{json.dumps(parameter.default)}`"
+    return f"| `{name}` | {what} | {parameter.allowed} | {default} |"
 
 
 def reference() -> str:
@@ -89,11 +96,7 @@ def reference() -> str:
         lines += [f"### `{method.name}`: {method.title}", "", f"{method.description} ({method.paper})", ""]
         if method.parameters:
             lines += ["| parameter | what | values | default |", "|---|---|---|---|"]
-            lines += [
-                f"| `{name}` | {p.description.replace('|', chr(92) + '|')} | {p.allowed} | {'' if p.default is None else f'`{json.dumps(p.default)}`'} |"
-                for name, p in method.parameters.items()
-            ]
-            lines += [""]
+            lines += [_parameter_row(name, parameter) for name, parameter in method.parameters.items()] + [""]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -9,17 +9,18 @@ rule measure_models:
         neurons="{folder}/neurons.csv",
     log:
         "logs/{folder}.log",
-    conda:
-        "../../envs/analysis.yaml"
     wildcard_constraints:
         folder=folders_of("measure_models"),
+    conda:
+        "../../envs/analysis.yaml"
     resources:
         gpu=job_gpus,
+        launcher=job_launcher,
     params:
         spec=job_spec,
         inputs=job_inputs,
         code=job_code,
         environment=job_environment,
     shell:
-        "python -m langmerge.analysis --spec {params.spec:q} --inputs {params.inputs:q}"
+        "{resources.launcher} langmerge.analysis --spec {params.spec:q} --inputs {params.inputs:q}"
         " --code {params.code:q} --environment {params.environment:q} --out {wildcards.folder:q} > {log:q} 2>&1"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from langmerge import config as study_config
 from langmerge import plan as study_plan
+from langmerge.devices import visible_gpus
 from langmerge.provenance import (
     InputError,
     canonical,
@@ -23,7 +24,7 @@ else:
 
 # An unlisted resource is unlimited in Snakemake: unless a profile says otherwise, one job per GPU of this machine.
 if "gpu" not in workflow.global_resources:
-    workflow.global_resources["gpu"] = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    workflow.global_resources["gpu"] = len(visible_gpus())
 GPUS = workflow.global_resources["gpu"].value
 
 # Libraries whose release may change a stage's results.
@@ -31,10 +32,17 @@ LIBRARIES = {
     "corpora": ("pyarrow", "datasets"),
     "training": ("torch", "transformers", "tokenizers", "safetensors"),
     "merging": ("torch", "safetensors"),
-    "sweeping": ("torch", "transformers", "tokenizers", "safetensors", "sacrebleu", "py3langid"),
+    "sweeping": (
+        "torch",
+        "transformers",
+        "tokenizers",
+        "safetensors",
+        "sacrebleu",
+        "py3langid",
+    ),
     "evaluation": ("torch", "transformers", "tokenizers", "sacrebleu", "py3langid"),
     "analysis": ("torch", "transformers", "tokenizers"),
-    "reporting": ("pandas", "matplotlib", "seaborn", "jinja2", "typst"),
+    "reporting": ("pandas", "sacrebleu", "matplotlib", "seaborn", "jinja2", "typst"),
 }
 
 
@@ -130,13 +138,12 @@ def job_gpus(wildcards):
 
 
 def job_launcher(wildcards):
-    """How a training is started: alone, or one process per GPU."""
+    """How a job is started: alone, with GPUs of its own where there are several, with one process for each of them."""
     gpus = job_gpus(wildcards)
-    return (
-        f"torchrun --standalone --nproc-per-node {gpus} -m"
-        if gpus > 1
-        else "python -m"
-    )
+    own = f"python -m langmerge.devices {gpus} -- " if gpus and GPUS > 1 else ""
+    if gpus > 1:
+        return f"{own}torchrun --standalone --nproc-per-node {gpus} -m"
+    return f"{own}python -m"
 
 
 def kept(path):

@@ -7,10 +7,10 @@ rule prepare_corpus:
         splits=multiext("{folder}/", "train.jsonl", "dev.jsonl", "test.jsonl"),
     log:
         "logs/{folder}.log",
-    conda:
-        "../../envs/corpora.yaml"
     wildcard_constraints:
         folder=folders_of("prepare_corpus"),
+    conda:
+        "../../envs/corpora.yaml"
     params:
         spec=job_spec,
         code=job_code,
@@ -29,10 +29,10 @@ rule check_corpora:
         contamination="{folder}/contamination.json",
     log:
         "logs/{folder}.log",
-    conda:
-        "../../envs/corpora.yaml"
     wildcard_constraints:
         folder=folders_of("check_corpora"),
+    conda:
+        "../../envs/corpora.yaml"
     params:
         spec=job_spec,
         inputs=job_inputs,

@@ -8,19 +8,20 @@ rule evaluate_model:
         scores="{folder}/scores.json",
     log:
         "logs/{folder}.log",
-    conda:
-        "../../envs/evaluation.yaml"
     wildcard_constraints:
         folder=folders_of("evaluate_model"),
+    conda:
+        "../../envs/evaluation.yaml"
     resources:
         gpu=job_gpus,
+        launcher=job_launcher,
     params:
         spec=job_spec,
         inputs=job_inputs,
         code=job_code,
         environment=job_environment,
     shell:
-        "python -m langmerge.evaluation --spec {params.spec:q} --inputs {params.inputs:q}"
+        "{resources.launcher} langmerge.evaluation --spec {params.spec:q} --inputs {params.inputs:q}"
         " --code {params.code:q} --environment {params.environment:q} --out {wildcards.folder:q} > {log:q} 2>&1"
 
 
@@ -33,10 +34,10 @@ rule compare_systems:
         comparisons="{folder}/comparisons.csv",
     log:
         "logs/{folder}.log",
-    conda:
-        "../../envs/evaluation.yaml"
     wildcard_constraints:
         folder=folders_of("compare_systems"),
+    conda:
+        "../../envs/evaluation.yaml"
     params:
         spec=job_spec,
         inputs=job_inputs,

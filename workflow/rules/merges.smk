@@ -8,10 +8,10 @@ rule merge_models:
         weights="{folder}/model.safetensors",
     log:
         "logs/{folder}.log",
-    conda:
-        "../../envs/merging.yaml"
     wildcard_constraints:
         folder=folders_of("merge_models"),
+    conda:
+        "../../envs/merging.yaml"
     params:
         spec=job_spec,
         inputs=job_inputs,
@@ -33,17 +33,18 @@ rule sweep_merges:
         merged=kept(directory("{folder}/merged")),
     log:
         "logs/{folder}.log",
-    conda:
-        "../../envs/evaluation.yaml"
     wildcard_constraints:
         folder=folders_of("sweep_merges"),
+    conda:
+        "../../envs/evaluation.yaml"
     resources:
         gpu=job_gpus,
+        launcher=job_launcher,
     params:
         spec=job_spec,
         inputs=job_inputs,
         code=job_code,
         environment=job_environment,
     shell:
-        "python -m langmerge.sweeping --spec {params.spec:q} --inputs {params.inputs:q}"
+        "{resources.launcher} langmerge.sweeping --spec {params.spec:q} --inputs {params.inputs:q}"
         " --code {params.code:q} --environment {params.environment:q} --out {wildcards.folder:q} > {log:q} 2>&1"

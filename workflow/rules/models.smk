@@ -7,10 +7,10 @@ rule init_model:
         weights="{folder}/model.safetensors",
     log:
         "logs/{folder}.log",
-    conda:
-        "../../envs/training.yaml"
     wildcard_constraints:
         folder=folders_of("init_model"),
+    conda:
+        "../../envs/training.yaml"
     params:
         spec=job_spec,
         inputs=job_inputs,
@@ -30,10 +30,10 @@ rule import_model:
         weights="{folder}/model.safetensors",
     log:
         "logs/{folder}.log",
-    conda:
-        "../../envs/training.yaml"
     wildcard_constraints:
         folder=folders_of("import_model"),
+    conda:
+        "../../envs/training.yaml"
     params:
         spec=job_spec,
         inputs=job_inputs,
@@ -54,11 +54,11 @@ rule train_model:
         weights="{folder}/model.safetensors",
     log:
         "logs/{folder}.log",
+    wildcard_constraints:
+        folder=folders_of("train_model"),
     conda:
         "../../envs/training.yaml"
     threads: job_threads
-    wildcard_constraints:
-        folder=folders_of("train_model"),
     resources:
         gpu=job_gpus,
         launcher=job_launcher,

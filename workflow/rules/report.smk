@@ -8,10 +8,10 @@ rule write_report:
         pdf="{folder}/report.pdf",
     log:
         "logs/{folder}.log",
-    conda:
-        "../../envs/reporting.yaml"
     wildcard_constraints:
         folder=folders_of("write_report"),
+    conda:
+        "../../envs/reporting.yaml"
     params:
         spec=job_spec,
         inputs=job_inputs,

@@ -27,9 +27,11 @@ class Embedded:
         folder = Path(corpus.grammar)
         sizes = grammar.Sizes(corpus.train, corpus.dev, corpus.test)
         try:
-            world = World.load(folder / "world.yaml").restricted(corpus.nouns, corpus.verbs, corpus.adjectives, corpus.two_clauses)
+            world = World.load(folder / "world.yaml").restricted(
+                corpus.nouns, corpus.verbs, corpus.adjectives, corpus.two_clauses
+            )
             self.languages = [Language.load(code, folder / "languages", world) for code in (pivot, language)]
-            self.splits = grammar.meanings(world, sizes, corpus.seed, corpus.held_out)
+            self.splits = grammar.meanings(world, sizes, corpus.seed, corpus.held_out, folder=folder / "languages")
         except ValueError as error:
             raise InputError(f"corpus: {error}") from None
         self.barred = grammar.held_out_combinations(world, corpus.held_out)

@@ -99,9 +99,7 @@ class Evaluations:
         with np.load(path, allow_pickle=False) as arrays:
             missing = [metric for metric in self.protocol.metrics if metric not in arrays]
             if missing:
-                raise InputError(
-                    f"{path}: no statistics of {', '.join(missing)}; add them to the evaluation's metrics"
-                )
+                raise InputError(f"{path}: no statistics of {', '.join(missing)}; add them to the evaluation's metrics")
             return tuple(arrays["ids"].tolist()), {metric: arrays[metric] for metric in self.protocol.metrics}
 
     def _compare_systems(self, system: str, baseline: str, direction: str) -> dict[str, Differences]:
@@ -138,14 +136,10 @@ def adjust(table: pd.DataFrame, family: Sequence[str]) -> pd.DataFrame:
     """
     unknown = sorted(set(family) - set(FAMILY_COLUMNS))
     if unknown:
-        raise InputError(
-            f"family: unknown column {', '.join(unknown)}; expected some of {', '.join(FAMILY_COLUMNS)}"
-        )
+        raise InputError(f"family: unknown column {', '.join(unknown)}; expected some of {', '.join(FAMILY_COLUMNS)}")
     keys = [table[column] for column in family] + [table["direction"] == MEAN]
     p_values = table["p_randomization"].groupby(keys)
-    return table.assign(
-        p_holm=p_values.transform(lambda p: holm(p.to_numpy())), n_tests=p_values.transform("size")
-    )
+    return table.assign(p_holm=p_values.transform(lambda p: holm(p.to_numpy())), n_tests=p_values.transform("size"))
 
 
 def compare(
@@ -153,9 +147,10 @@ def compare(
 ) -> pd.DataFrame:
     """One row a comparison, direction and metric, and one with the mean over directions (:data:`COLUMNS`).
 
-    An entry has ``system``, ``baseline``, ``directions`` and optionally ``family``, a label: entries with the same one are one
-    family of tests. ``baseline`` is a system, or a mapping of directions to systems (each language's own specialist, say)
-    with the ``label`` that stands in the table for it.
+    An entry has ``system``, ``baseline``, ``directions`` and optionally ``family``, a label: entries with the same
+    one are one family of tests. ``baseline`` is a system, or a mapping of directions to systems (each language's own
+    specialist,
+    say) with the ``label`` that stands in the table for it.
 
     Scores and differences in points, p-values two-sided. For TER lower is better: a negative difference is a
     gain.

@@ -77,9 +77,7 @@ def score_outputs(
         "n": len(hypotheses),
         "metrics": scores,
         "length_ratio": float(np.mean(ratios)),
-        **language_id.language_rates(
-            hypotheses, test_set.references, test_set.sources, source, target, languages
-        ),
+        **language_id.language_rates(hypotheses, test_set.references, test_set.sources, source, target, languages),
     }
     return Output(test_set, tuple(hypotheses), summary, statistics)
 
@@ -114,9 +112,7 @@ def score_model(
         score_outputs([next(texts).text for _ in test.ids], test, spec["metrics"], spec["languages"])
         for test in test_sets
     ]
-    return Scored(
-        outputs, sum(t.prompt_tokens for t in translations), sum(t.new_tokens for t in translations)
-    )
+    return Scored(outputs, sum(t.prompt_tokens for t in translations), sum(t.new_tokens for t in translations))
 
 
 def write(scored: Scored, folder: Path) -> None:

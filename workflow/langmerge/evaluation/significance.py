@@ -78,9 +78,7 @@ def paired_differences(
     rng = np.random.default_rng(seed)
 
     def differences(sums_a: np.ndarray, sums_b: np.ndarray) -> dict[str, np.ndarray]:
-        return {
-            name: score(name, sums_a[:, cut]) - score(name, sums_b[:, cut]) for name, cut in columns.items()
-        }
+        return {name: score(name, sums_a[:, cut]) - score(name, sums_b[:, cut]) for name, cut in columns.items()}
 
     bootstrap, randomized = [], []
     for size in _blocks(samples):

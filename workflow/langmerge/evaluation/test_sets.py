@@ -61,13 +61,10 @@ def _column(path: Path, language: str) -> dict[str, str]:
                 raise InputError(f"{path}, line {number}: not valid JSON ({error.msg})") from None
             except (KeyError, TypeError):
                 raise InputError(
-                    f'{path}, line {number}: expected the keys "id" and "{language}", '
-                    f"found {line.strip()[:60]!r}"
+                    f'{path}, line {number}: expected the keys "id" and "{language}", found {line.strip()[:60]!r}'
                 ) from None
             if not isinstance(text, str) or not text.strip():
-                raise InputError(
-                    f'{path}, line {number}: "{language}" is empty; expected a sentence (remove the line)'
-                )
+                raise InputError(f'{path}, line {number}: "{language}" is empty; expected a sentence (remove the line)')
             if str(key) in sentences:
                 raise InputError(f"{path}, line {number}: id {key!r} stands twice; ids must be unique")
             sentences[str(key)] = text

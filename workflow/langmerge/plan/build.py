@@ -36,7 +36,7 @@ def build(study: Study, name: str, root: str = "results") -> Plan:
 
 
 def _add_measurements(draft: Draft, seed: int, group: str, specialists: list[str]) -> None:
-    """One job per direction group that measures base, specialists, joint model and tuned merges on the same sentences."""
+    """One job per direction group: base, specialists, joint model and tuned merges on the same sentences."""
     analysis = draft.study.analysis
     if analysis is None:
         return

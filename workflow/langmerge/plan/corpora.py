@@ -12,6 +12,7 @@ from langmerge.plan.graph import Draft, Job
 from langmerge.provenance import InputError
 
 PACKAGE = Path(langmerge.__file__).parent
+LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader  # grammars are long, and read at each start
 
 
 def add_corpora(draft: Draft) -> None:
@@ -42,7 +43,8 @@ def dependencies(
         return tuple(dict.fromkeys(files)), ("langmerge.corpora.prepare",)
     folder = Path(corpus.grammar)
     files, modules = [str(folder / "world.yaml")], ["langmerge.corpora.prepare"]
-    for code in dict.fromkeys([pivot, language]):
+    # English always: two meanings are told apart by their English sentences.
+    for code in dict.fromkeys(["en", pivot, language]):
         for name in filter(None, (code, _transform_of(folder, code))):
             files.append(str(folder / "languages" / f"{name}.yaml"))
             if (PACKAGE / "corpora/grammar/languages" / f"{name}.py").is_file():
@@ -56,7 +58,8 @@ def _transform_of(folder: Path, code: str) -> str | None:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in (folder / "languages").glob("*.yaml")))
         raise InputError(
-            f"{path}: no grammar for the language {code}; expected one of {known}, or add its files (data/grammar/README.md)"
+            f"{path}: no grammar for the language {code}; expected one of {known}, "
+            "or add its files (data/grammar/README.md)"
         )
-    head = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("language", {})
+    head = (yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER) or {}).get("language", {})
     return head.get("transform_of")

@@ -26,7 +26,8 @@ def describe(plan: Plan) -> Iterator[str]:
         yield _row(rule, row)
     yield _row("total", total)
     workers = plan.study.hardware.workers
-    yield f"time is work in one process; with {workers} jobs at once about {_seconds(total['seconds'] / workers)} or more"
+    least = _seconds(total["seconds"] / workers)
+    yield f"time is work in one process; with {workers} jobs at once about {least} or more"
 
 
 def predict(plan: Plan, jobs: list[Job]) -> dict[str, float]:

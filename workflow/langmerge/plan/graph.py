@@ -20,9 +20,9 @@ Pair = tuple[str, str]  # (source, target) language codes
 class Job:
     """One call of one rule.
 
-    ``folder`` is the result and the job's identity. ``inputs`` maps names to folders of other jobs' results (or of snapshots
-    inside them), ``files`` lists data files that are read besides. ``modules`` are the code that the job runs. ``tokens``,
-    ``flops`` and ``disk`` (bytes) are predictions.
+    ``folder`` is the result and the job's identity. ``inputs`` maps names to folders of other jobs' results (or of
+    snapshots inside them), ``files`` lists data files that are read besides. ``modules`` are the code that the job
+    runs. ``tokens``, ``flops`` and ``disk`` (bytes) are predictions.
     """
 
     rule: str
@@ -116,10 +116,10 @@ class Draft:
             raise InputError(f"{needed_by}: no model {name}; {hint}")
         snapshots = self.jobs[model.folder].spec["snapshots"] if model.kind == "train" else []
         if step and step not in map(str, snapshots):
-            known = ", ".join(map(str, snapshots)) or "none"
+            kept = ", ".join(map(str, snapshots)) or "none"
             raise InputError(
-                f"{needed_by}: {stem} has no snapshot at step {step} (it has: {known}); name one of merging.drift.steps "
-                f"before the last, or {stem} itself"
+                f"{needed_by}: {stem} has no snapshot at step {step} (it has: {kept}); "
+                f"name one of merging.drift.steps before the last, or {stem} itself"
             )
         return f"{model.folder}/step{step}" if step else model.folder
 

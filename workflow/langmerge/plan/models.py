@@ -87,7 +87,7 @@ def add_import(draft: Draft, seed: int, name: str, recipe: Import) -> None:
     folder = f"{draft.root}/models/imported/seed{seed}/{name}"
     local = Path(recipe.source)
     files = tuple(str(path) for path in sorted(local.glob("*.json"))) if local.is_dir() else ()
-    spec = recipe.model_dump(mode="json")
+    spec = recipe.model_dump(mode="json", exclude={"parameters"})
     draft.add_job(Job("import_model", folder, spec, files=files, modules=("langmerge.training.import_model",)))
     draft.add_model(Model(name, "import", folder, (), seed, f"import {recipe.source}"))
 
@@ -120,7 +120,7 @@ def add_base(draft: Draft, seed: int) -> None:
         size = f"init, {draft.parameters / 1e6:.2f} M parameters"
         draft.add_model(Model(origin, "init", folder, (), seed, size))
     elif base.import_:
-        draft.parameters = _imported_parameters(Path(base.import_.source))
+        draft.parameters = base.import_.parameters or _imported_parameters(Path(base.import_.source))
         add_import(draft, seed, origin, base.import_)
     if base.train:
         directions = [pair for group in study.directions for pair in directions_of(study, group, base.languages)]
@@ -209,7 +209,8 @@ def _check_direction(draft: Draft, name: str, pair: Pair) -> None:
     languages = draft.languages()
     if draft.study.pivot not in pair or not set(pair) <= {draft.study.pivot, *languages} or pair[0] == pair[1]:
         raise InputError(
-            f"models.{name}.train.directions: {list(pair)}: expected {draft.study.pivot} and one of {', '.join(languages)}"
+            f"models.{name}.train.directions: {list(pair)}: "
+            f"expected {draft.study.pivot} and one of {', '.join(languages)}"
         )
 
 

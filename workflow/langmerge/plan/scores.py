@@ -51,7 +51,7 @@ def add_evaluation(draft: Draft, seed: int, name: str, role: str, group: str) ->
 
 
 def add_sweeps(draft: Draft, seed: int, group: str, specialists: list[str]) -> None:
-    """All merges of a direction group: over all its specialists (with the layer patch), over pairs, and over snapshots."""
+    """All merges of a direction group: over its specialists (with the layer patch), over pairs, over snapshots."""
     title = group_name(draft.study, group)
     own = directions_of(draft.study, group)
     for name, entries in (
@@ -118,7 +118,8 @@ def _entry(
             "name": name,
             "method": method,
             "models": models,
-            "base": "base" if catalogue.METHODS[method].needs_base else None,
+            # Methods that need no base name it all the same: task vectors are measured against it.
+            "base": None if method == "layer_patch" else "base",
             "parameters": catalogue.check(method, parameters, len(models)),
         }
         for parameters in candidates(method, grid)
@@ -143,7 +144,7 @@ def _merges(draft: Draft, specialists: list[str], own: list[Pair]) -> list[Entry
 
 
 def _patches(draft: Draft, specialists: list[str], own: list[Pair]) -> list[Entry]:
-    """For each target language its specialist's last layers in a tuned merge, and the same number of random lower ones."""
+    """For each target language its specialist's last layers in a tuned merge, and as many random lower ones."""
     patch = draft.study.merging.layer_patch
     if patch is None:
         return []
@@ -203,7 +204,7 @@ def _drift(draft: Draft, specialists: list[str], own: list[Pair]) -> list[Entry]
 
 
 def add_comparisons(draft: Draft) -> str:
-    """Merges and joint models against specialist, base and joint, per direction; one Holm family per kind of baseline."""
+    """Merges and joint models against specialist, base and joint; one Holm family per kind of baseline."""
     study = draft.study
     comparisons: list[dict[str, Any]] = []
     retention: list[dict[str, Any]] = []

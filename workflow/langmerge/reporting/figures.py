@@ -25,6 +25,7 @@ STYLE = Path(__file__).with_name("style.mplstyle")
 COLUMN, TEXT = 3.03, 6.3  # inches: widths of a column and of the text in ACL's style
 MARKERS = "osD^vPX*"
 DASHES = ("-", "--", "-.", ":")
+HEAT: dict[str, Any] = {"cmap": "cividis", "edgecolors": "face", "linewidth": 0.3}  # edges: no hairlines between cells
 
 
 @dataclass(frozen=True)
@@ -301,7 +302,7 @@ def pair_figure(scores: Scores, metric: str = "bleu") -> Figure | None:
         for ax, group in zip(axes.flat, groups, strict=True):
             table = shares[shares.group == group].pivot_table(index="language", columns="other", values="value")
             table = table.reindex(index=r.languages, columns=r.languages)
-            image = ax.pcolormesh(range(n), range(n), table, vmin=0, vmax=top, cmap="cividis")
+            image = ax.pcolormesh(range(n), range(n), table, vmin=0, vmax=top, **HEAT)
             ax.invert_yaxis()
             ax.set_aspect("equal")
             for i, j in np.ndindex(n, n):

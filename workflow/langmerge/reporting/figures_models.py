@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
-from langmerge.reporting.figures import COLUMN, MARKERS, TEXT, Figure, colour, panels, settle, style
+from langmerge.reporting.figures import COLUMN, HEAT, MARKERS, TEXT, Figure, colour, panels, settle, style
 from langmerge.reporting.load import Results
 from langmerge.reporting.samples import arrow
-from langmerge.reporting.tables_models import cka_of, model_label, neuron_counts
+from langmerge.reporting.tables_models import KINDS, cka_of, model_label, neuron_counts, pair_kinds
 
-KINDS = ("specialist–specialist", "base–specialist", "merge–specialist")
 ACROSS = 10  # heat maps beside each other
 
 
@@ -37,7 +35,7 @@ def neuron_figure(results: Results, group: str) -> Figure | None:
                 ax = axes[s * lines + k // columns, k % columns]
                 ax.set_visible(True)
                 table = mean.loc[span, model].unstack("language").reindex(index=layers, columns=languages)
-                image = ax.pcolormesh(range(len(languages)), layers, table, vmin=0, vmax=top, cmap="cividis")
+                image = ax.pcolormesh(range(len(languages)), layers, table, vmin=0, vmax=top, **HEAT)
                 ax.set_xticks(range(len(languages)), languages)
                 ax.set_yticks(layers[:: max(1, len(layers) // 6)])
                 ax.grid(visible=False)
@@ -126,10 +124,7 @@ def usage_figure(results: Results) -> Figure | None:
     usage = results.usage
     if usage.empty:
         return None
-    trained = {results.direction(group, code) for group in results.groups for code in results.languages}
-    a, b = usage.model_a.isin(trained), usage.model_b.isin(trained)
-    base = (usage.model_a == "base") | (usage.model_b == "base")
-    table = usage.assign(pair=np.select([a & b, base & (a | b), a | b], KINDS, "other"))
+    table = usage.assign(pair=pair_kinds(results, usage))
     groups, spans = list(dict.fromkeys(table.group)), list(dict.fromkeys(table.span))
     with style():
         drawing, axes = panels(1, len(groups), TEXT if len(groups) > 1 else COLUMN, 2.1, sharey=True)

@@ -13,6 +13,7 @@ from langmerge.reporting.load import Results
 from langmerge.reporting.samples import arrow, label
 from langmerge.reporting.table import EMPTY, Cell, Table, cells, interval, number
 
+KINDS = ("specialist–specialist", "base–specialist", "merge–specialist")
 UPPER = 0.15  # share of the layers that counts as the top
 
 
@@ -124,19 +125,23 @@ def upper_layers(count: int) -> int:
     return max(1, math.ceil(UPPER * count - 1e-9))
 
 
+def pair_kinds(results: Results, table: pd.DataFrame) -> np.ndarray:
+    """Which kind of models each row compares, by its columns model_a and model_b: of :data:`KINDS`, or ``other``."""
+    trained = {results.direction(group, code) for group in results.groups for code in results.languages}
+    known = trained | {"base", "joint"}
+    a, b = table.model_a.isin(trained), table.model_b.isin(trained)
+    base = (table.model_a == "base") | (table.model_b == "base")
+    merge = ~table.model_a.isin(known) | ~table.model_b.isin(known)
+    return np.select([a & b, base & (a | b), merge & (a | b)], KINDS, "other")
+
+
 def cka_of(results: Results, variant: str = "raw") -> pd.DataFrame:
-    """CKA by layer in long form with ``pair`` (specialists, base, merges): which kind of models is compared."""
+    """CKA by layer in long form with ``pair``: the kind of models that is compared (:func:`pair_kinds`)."""
     table = results.cka
     if table.empty:
         return table
     table = table[table["variant"] == variant]
-    trained = {results.direction(group, code) for group in results.groups for code in results.languages}
-    a, b = table.model_a.isin(trained), table.model_b.isin(trained)
-    base = (table.model_a == "base") | (table.model_b == "base")
-    kind = np.select(
-        [a & b, base & (a | b), a | b], ["specialist–specialist", "base–specialist", "merge–specialist"], "other"
-    )
-    return table.assign(pair=kind)
+    return table.assign(pair=pair_kinds(results, table))
 
 
 def cka_table(results: Results) -> Table | None:
@@ -145,7 +150,6 @@ def cka_table(results: Results) -> Table | None:
     if table.empty:
         return None
     last = table["layers"] - table["layers"].map(upper_layers)
-    kinds = ["specialist–specialist", "base–specialist", "merge–specialist"]
     body: list[list[Cell]] = []
     data: list[dict[str, Any]] = []
     rules: list[int] = []
@@ -153,7 +157,7 @@ def cka_table(results: Results) -> Table | None:
         here = table[(table.group == group) & (table.span == span)]
         if group not in [row["group"] for row in data]:
             rules.append(len(body))
-        for kind in kinds:
+        for kind in KINDS:
             chosen = here[here.pair == kind]
             if chosen.empty:
                 continue

@@ -1,1 +1,4 @@
-"""Merges that are only scored: made in memory, tuned on dev, the chosen one reported on test. May import merging and evaluation."""
+"""Merges that are only scored: made in memory, tuned on dev, the chosen one reported on test.
+
+May import merging and evaluation.
+"""

@@ -11,7 +11,7 @@ from langmerge.evaluation.scoring import write
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write ``selection.json``, ``systems/<merge>/`` (scores, predictions, statistics) and ``merged/<merge>/`` where kept."""
+    """Write ``selection.json``, ``systems/<merge>/`` (scores, predictions) and, where kept, ``merged/<merge>/``."""
     parser = argparse.ArgumentParser(prog="python -m langmerge.sweeping", description=__doc__)
     parser.add_argument("--spec", type=json.loads, required=True, help="merges, directions and decoding, as JSON")
     parser.add_argument("--inputs", type=json.loads, required=True, help="input names to folders, as JSON")
@@ -34,13 +34,9 @@ def main(arguments: list[str] | None = None) -> None:
 
         models.set_threads()
         first = next(iter(sources.values()))
-        sweep = Sweep(
-            args.spec,
-            sources,
-            pairs,
-            models.load_model(first).to(models.device()),
-            models.load_tokenizer(first),  # type: ignore[arg-type]
-        )
+        model, tokenizer = models.load_model(first), models.load_tokenizer(first)
+        model.to(models.device())  # type: ignore[arg-type]
+        sweep = Sweep(args.spec, sources, pairs, model, tokenizer)
         selection, tokens = {}, 0
         for tuned in tqdm(sweep, total=len(args.spec["merges"]), desc=args.out.name, mininterval=5):
             write(tuned.scored, job.folder / "systems" / tuned.name)

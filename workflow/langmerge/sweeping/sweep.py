@@ -1,7 +1,7 @@
 """Tune each merge of a sweep on dev and score the chosen one on its test sets, without writing weights.
 
-A *merge* of the spec has ``candidates`` (recipes, one for each point of its grid), the directions that ``tune`` it and those that
-are in the ``report``. A candidate may name ``merge:<name>``: the chosen candidate of an earlier merge of the same sweep.
+A *merge* of the spec has ``candidates`` (recipes, one for each point of its grid), the directions that ``tune`` it and
+those that are in the ``report``. A candidate may name ``merge:<name>``: the chosen candidate of an earlier merge.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Tuned:
 class Sweep:
     """A sweep over the merges of ``spec``: iterate once to get them tuned and scored, in order.
 
-    ``sources`` maps model names to folders; ``pairs`` languages to corpora. ``model`` is filled with one candidate after another.
+    ``sources`` maps model names to folders; ``pairs`` languages to corpora. ``model`` is filled with one candidate
+    after another.
     """
 
     def __init__(

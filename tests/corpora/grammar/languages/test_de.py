@@ -6,6 +6,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
+
 from langmerge.corpora.grammar.language import Features, Language
 from langmerge.corpora.grammar.languages.de import past, present
 from langmerge.corpora.grammar.meaning import Clause, Meaning, NounPhrase, sample

@@ -4,6 +4,7 @@ from functools import cache
 from random import Random
 
 import pytest
+
 from langmerge.corpora.grammar.language import Features, Language
 from langmerge.corpora.grammar.languages.fi import Conjugation, Nominal, analogy, harmony
 from langmerge.corpora.grammar.meaning import Clause, Meaning, NounPhrase, sample

@@ -1,6 +1,7 @@
 """Hindi: forms of the standard language, and whole sentences."""
 
 import pytest
+
 from langmerge.corpora.grammar.language import Language
 from langmerge.corpora.grammar.languages.hi import Agreement, agree, conjugate, inflect, verb_stem
 from langmerge.corpora.grammar.meaning import Clause, Meaning, NounPhrase

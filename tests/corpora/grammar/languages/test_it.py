@@ -4,6 +4,7 @@ from itertools import pairwise
 from random import Random
 
 import pytest
+
 from langmerge.corpora.grammar.language import Language
 from langmerge.corpora.grammar.languages import it
 from langmerge.corpora.grammar.meaning import Clause, Meaning, sample

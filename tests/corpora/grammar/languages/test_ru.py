@@ -6,6 +6,7 @@ import re
 from random import Random
 
 import pytest
+
 from langmerge.corpora.grammar.language import Features, Language
 from langmerge.corpora.grammar.languages.ru import nonpast, past
 from langmerge.corpora.grammar.meaning import Clause, Meaning, NounPhrase, sample

@@ -1,6 +1,7 @@
 """Turkish: forms of the standard language, and whole sentences."""
 
 import pytest
+
 from langmerge.corpora.grammar.language import Language
 from langmerge.corpora.grammar.languages.tr import attach, conjugate, inflect
 from langmerge.corpora.grammar.meaning import Clause, Meaning, NounPhrase

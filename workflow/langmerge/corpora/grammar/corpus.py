@@ -59,18 +59,20 @@ def held_out_combinations(world: World, share: float) -> frozenset[tuple[str, st
     )
 
 
-def meanings(world: World, sizes: Sizes, seed: int, held_out: float = 0.1, novel: float = 0.5) -> Split:
+def meanings(
+    world: World, sizes: Sizes, seed: int, held_out: float = 0.1, novel: float = 0.5, folder: Path | None = None
+) -> Split:
     """Meanings for train, dev and test.
 
     No two meanings are equal or have the same English sentence. A content (`Meaning.content`) belongs to one
     split, so that no sentence of dev or test is in train in any language. Combinations that are held out
     (`held_out_combinations`) occur only in test, in a share `novel` of its meanings. A split of n meanings is the
-    first n of a longer one, whatever the sizes of the others.
+    first n of a longer one, whatever the sizes of the others. English is read from `folder` (default: the project's).
 
     Raises ValueError if the world has too few meanings for `sizes`.
     """
     barred = held_out_combinations(world, held_out)
-    english = Language.load("en", world=world)
+    english = Language.load("en", folder, world)
     rng = Random(seed)
     quota = {"train": sizes.train, "dev": sizes.dev, "test": sizes.test}
     quota["novel"] = round(sizes.test * novel) if barred else 0
