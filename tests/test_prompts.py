@@ -88,6 +88,16 @@ def test_spans_in_a_chat_hold_the_sentences_only(chat, source):
     check_spans(chat, bare.encode(chat, source, "Hallo", "en", "de"), source, "Hallo")
 
 
+@pytest.mark.parametrize("source", ["user", "assistant", "s", "hello", "German"])
+def test_a_source_that_is_a_word_of_the_chat_is_found_at_its_place(chat, source):
+    """The words stand before or behind the user's text, too."""
+    for template in ("{source}", "To {target_name} from {source_name}: {source}"):
+        ids, (start, end) = Prompt(template, "chat").encode_prompt(chat, source, "en", "de")
+        before = template.format(source="", target_name="German", source_name="English")
+        assert text(chat, ids[:start]).endswith(f"<|user|>\n{before}")
+        assert text(chat, ids[end:]) == "</s>\n<|assistant|>\n"
+
+
 def test_a_source_that_stands_in_the_template_too_is_found_at_its_place(tokenizer):
     """`en` occurs twice before the sentence and once behind it; the third one is meant."""
     prompt = Prompt("en en {source} en")
@@ -140,7 +150,7 @@ def test_a_model_decodes_from_what_it_was_trained_on(chat, prompt):
     assert len(joined.ids) == 4, "bos, t, h, eos"
 
 
-@pytest.mark.parametrize("template", ["<{source_code}> {source} <{target_code}>", "a  {source}  b", "{source}"])
+@pytest.mark.parametrize("template", ["<{source_code}> {source} <{target_code}>", "a {source}  b", "{source}"])
 def test_an_empty_source_has_an_empty_span(tokenizer, template):
     for source in ("", "  "):
         ids, (start, end) = Prompt(template).encode_prompt(tokenizer, source, "en", "es")

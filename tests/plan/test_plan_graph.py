@@ -164,6 +164,20 @@ def test_numbers_of_jobs(build, groups, seeds, joint):
     }
 
 
+def test_every_model_is_scored_in_every_direction(build):
+    """Also in those that it was not trained for: forgetting and transfer are read off there."""
+    every = {("en", code) for code in ("es", "it", "de", "tr")} | {(code, "en") for code in ("es", "it", "de", "tr")}
+    jobs = build().jobs.values()
+    merges = [m for job in jobs if job.rule == "sweep_merges" for m in job.spec["merges"] if m["role"] == "merge"]
+    evaluated = [job.spec["directions"] for job in jobs if job.rule == "evaluate_model"]
+    for directions in [*evaluated, *(merge["report"] for merge in merges)]:
+        assert {(d["source"], d["target"]) for d in directions} == every
+        assert len(directions) == len(every)
+    for merge in merges:
+        assert {d["source"] == "en" for d in merge["tune"]} in ({True}, {False}), "tuned on its own group"
+        assert len(merge["tune"]) == 4
+
+
 def test_sections_that_are_left_out_leave_no_jobs(build):
     assert "measure_models" not in count(build({"analysis": None}))
     assert "sweep_merges" not in count(build({"merging": {}, "analysis": None}))
@@ -255,7 +269,10 @@ def test_a_drift_curve_without_a_merge_is_explained(build, drift, expected):
 
 
 def test_a_step_of_the_drift_curve_that_stands_twice_counts_once(build):
-    assert build({"merging.drift.steps": [4, 2, 2]}).jobs.keys() == build().jobs.keys()
+    twice, once = build({"merging.drift.steps": [4, 2, 2]}), build()
+    assert twice.systems == once.systems
+    specs = [{f: job.spec for f, job in plan.jobs.items() if job.rule != "write_report"} for plan in (twice, once)]
+    assert specs[0] == specs[1]
 
 
 def test_group_names_follow_the_pivot(build):

@@ -217,6 +217,14 @@ def test_the_first_of_equally_good_candidates_is_chosen(study, grid):
     assert tuned.recipe.parameters["weights"] == grid[0]
 
 
+def test_what_is_reported_is_not_what_tunes(study):
+    """A merge may be tuned in some directions and reported in others."""
+    plant(study, TUNED, 1)
+    (tuned,) = study.sweep({**TUNED, "tune": [direction("en-es")], "report": [direction("en-de")]})
+    assert all(set(trial["dev"]) == {"en-es"} for trial in tuned.trials)
+    assert tuned.scored.summaries() == study.score(study.candidate(TUNED, 1), [direction("en-de")])
+
+
 def test_a_single_candidate_is_not_tried(study):
     (tuned,) = study.sweep(merge("mean", "linear", ["en-es", "en-de"]))
     assert tuned.trials == []

@@ -16,6 +16,7 @@ PARTS = ("Snakefile", "workflow", "config", "data", "envs", "profiles")
 SMALL = {
     "title": "Smoke",
     "languages": ["es", "it"],
+    "base": {"languages": ["es", "it"]},
     "merging": {
         "all": {"linear": {}, "ties": {"density": [0.5, 1.0]}, "dare_ties": {"density": 0.5}},
         "pairs": {"slerp": {}},
