@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from langmerge.corpora.grammar.hashing import unit_hash
 from langmerge.corpora.grammar.language import Language
 from langmerge.corpora.grammar.meaning import Meaning, sample
 from langmerge.corpora.grammar.world import World
@@ -32,12 +32,6 @@ class Sizes:
     train: int
     dev: int
     test: int
-
-
-def unit_hash(*parts: object) -> float:
-    """A number in [0, 1) that depends on the texts of `parts` alone, not on the process."""
-    digest = blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64
 
 
 def held_out_combinations(world: World, share: float) -> frozenset[tuple[str, str]]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from random import Random
 from typing import NamedTuple
 
-from langmerge.corpora.grammar.corpus import unit_hash
+from langmerge.corpora.grammar.hashing import unit_hash
 from langmerge.corpora.grammar.lexicon import Entry, Lexicon
 from langmerge.corpora.grammar.words import Word
 
