@@ -8,13 +8,14 @@ from langmerge.config.base import Section
 from langmerge.config.corpus import EmbeddedCorpus, FilesCorpus, Filters, HubDataset, Source
 from langmerge.config.loading import load, load_workflow, merge_defaults, read_yaml
 from langmerge.config.messages import sections
-from langmerge.config.study import ExtraModel, Import, MergeSpec, Study, Training, Workflow, candidates
+from langmerge.config.study import ExtraModel, Grid, Import, MergeSpec, Study, Training, Workflow, candidates
 
 __all__ = [
     "EmbeddedCorpus",
     "ExtraModel",
     "FilesCorpus",
     "Filters",
+    "Grid",
     "HubDataset",
     "Import",
     "MergeSpec",

@@ -181,7 +181,7 @@ class Merging(Section):
 
 
 def candidates(method: str, grid: Grid) -> Iterator[dict[str, Any]]:
-    """Every combination of a grid's lists, in the order written.
+    """Every combination of a grid's lists: the values in the order written, whatever the order of the keys.
 
     A parameter that is itself a list (`weights`) makes a grid only as a list of lists.
     """
@@ -193,8 +193,8 @@ def candidates(method: str, grid: Grid) -> Iterator[dict[str, Any]]:
             return [value]
         return value if isinstance(value, list) else [value]
 
-    for combination in itertools.product(*(choices(name, value) for name, value in grid.items())):
-        yield dict(zip(grid, combination, strict=True))
+    for combination in itertools.product(*(choices(name, value) for name, value in sorted(grid.items()))):
+        yield dict(zip(sorted(grid), combination, strict=True))
 
 
 def _check_grids(place: str, grids: dict[str, Grid], n_models: int) -> None:

@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 from langmerge import catalogue
-from langmerge.config import candidates
+from langmerge.config import Grid, candidates
 from langmerge.plan.graph import (
     SNAPSHOT,
     Draft,
@@ -139,8 +139,13 @@ def _merges(draft: Draft, specialists: list[str], own: list[Pair]) -> list[Entry
     everything = _all_directions(draft)
     return [
         _entry(method, "merge", method, specialists, grid, own, everything, keep=True)
-        for method, grid in draft.study.merging.all.items()
+        for method, grid in _in_catalogue_order(draft.study.merging.all)
     ]
+
+
+def _in_catalogue_order(grids: dict[str, Grid]) -> list[tuple[str, Grid]]:
+    """Methods with their grids, in one order whatever the study file's: moving its lines reruns nothing."""
+    return [(method, grids[method]) for method in catalogue.METHODS if method in grids]
 
 
 def _patches(draft: Draft, specialists: list[str], own: list[Pair]) -> list[Entry]:
@@ -177,7 +182,7 @@ def _pairs(draft: Draft, specialists: list[str], own: list[Pair]) -> list[Entry]
     return [
         _entry(f"{method}.{a}+{b}", "pair", method, [one, other], grid, [x, y], [x, y], languages=[a, b])
         for (one, a, x), (other, b, y) in itertools.combinations(members, 2)
-        for method, grid in draft.study.merging.pairs.items()
+        for method, grid in _in_catalogue_order(draft.study.merging.pairs)
     ]
 
 
