@@ -224,6 +224,7 @@ class Run:
         if ledger.step == 0 and 0 in settings.snapshots and first:
             self.save(self.snapshot(0))
         saved = started = time.monotonic()
+        interval = settings.checkpoint_seconds
         before = ledger.seconds
         progress = Progress(settings.steps, ledger.step) if first else None
         with _stop_signal() as stop, Curves(self.work / "logs" if first else None) as curves:
@@ -234,16 +235,17 @@ class Run:
                 if ledger.step % self._every == 0 or ledger.step == settings.steps:
                     self._report(loss, norm, progress, curves)
                 kept = ledger.step in settings.snapshots
-                due = ledger.step < settings.steps and (
-                    bool(stop) or time.monotonic() - saved >= settings.checkpoint_seconds
-                )
+                due = ledger.step < settings.steps and (bool(stop) or time.monotonic() - saved >= interval)
                 if kept or due or ledger.step == settings.steps:
                     self._check_finite(loss, norm, ledger.step - 1)
                 if kept and first:
                     self.save(self.snapshot(ledger.step))
                 if due:
+                    begun = time.monotonic()
                     self._keep_state()
                     saved = time.monotonic()
+                    # Large states take long to write: never more than a twentieth of the time goes into them.
+                    interval = max(interval, 20 * (saved - begun))
                 if due and stop:
                     raise SystemExit(f"stopped by signal {stop[0]} after step {ledger.step}; run again to go on")
         if progress is not None:
