@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from langmerge.config import Study
 from langmerge.plan.corpora import add_corpora
 from langmerge.plan.graph import Draft, Job, Plan, direction, directions_of, group_name
@@ -59,6 +61,11 @@ def _add_measurements(draft: Draft, seed: int, group: str, specialists: list[str
     draft.add_job(Job("measure_models", folder, spec, inputs, modules=("langmerge.analysis",), gpus=1))
 
 
+# What decides how fast a study runs, but nothing that it finds.
+SPEED: dict[str, Any] = {"threads": True, "gpus": True}
+NOT_REPORTED: dict[str, Any] = {"hardware": True, "base": {"train": SPEED}, "specialist": SPEED, "joint": SPEED}
+
+
 def _add_report(draft: Draft, comparisons: str) -> None:
     """The report reads scores, comparisons, measurements and costs; never weights."""
     inputs = {"comparisons": comparisons, "corpora_check": f"{draft.root}/corpora_check"}
@@ -72,7 +79,7 @@ def _add_report(draft: Draft, comparisons: str) -> None:
             inputs[f"costs/seed{model.seed}/{model.name}"] = model.folder
     spec = {
         "name": draft.name,
-        "study": draft.study.model_dump(mode="json", exclude={"hardware"}, by_alias=True),
+        "study": draft.study.model_dump(mode="json", exclude=NOT_REPORTED, by_alias=True),
         "systems": [
             {"key": s.key, "name": s.name, "role": s.role, "group": s.group, "seed": s.seed, **s.details}
             for s in draft.systems
