@@ -30,6 +30,8 @@ SPEC = {
 }
 CKA = ["span", "direction", "layer", "layers", "model_a", "model_b", "variant", "n", "cka", "cka_biased", "anc"]
 CKA += ["null_mean", "null_high", "standard_error"]
+ANGLES = ["span", "direction", "layer", "layers", "model_a", "model_b", "k", "n"]
+ANGLES += ["median_degrees", "null_degrees", "standard_error", "distance"]
 
 
 @pytest.fixture
@@ -64,6 +66,22 @@ def test_tables_of_a_base_a_specialist_and_a_twin_of_the_base(run, save_model):
     assert np.allclose(other[other.layer < 3].cka, 1)  # only the last block was changed
     assert (other[other.layer == 3].cka < 0.999).all()
     assert (cka.null_high > cka.null_mean).all()
+
+    angles = pd.read_csv(out / "angles.csv")
+    assert list(angles) == ANGLES
+    assert len(angles) == 3 * 2 * 2 * 4
+    assert set(angles.k) == {4} and set(angles.n) == {24}
+    assert (angles[(angles.model_a == "base") & (angles.model_b == "twin")].distance < 1e-6).all()
+    other = angles[(angles.model_a == "en-es") & (angles.model_b == "base")]
+    assert (other[other.layer < 3].median_degrees < 1e-3).all()
+    assert (other[other.layer == 3].median_degrees > 0.1).all()
+    maps = pd.read_csv(out / "mds.csv")
+    assert list(maps) == ["span", "direction", "layer", "model", "x", "y"]
+    assert len(maps) == 2 * (2 + 1) * 4 * 3  # spans, directions and all of them, layers, models
+    end = maps[(maps.layer == 3) & (maps.direction == "all") & (maps.span == "target")].set_index("model")[["x", "y"]]
+    mean_square = (other[(other.layer == 3) & (other.span == "target")].distance ** 2).mean()
+    assert np.allclose(end.loc["base"], end.loc["twin"], atol=1e-6)
+    assert ((end.loc["base"] - end.loc["en-es"]) ** 2).sum() == pytest.approx(mean_square)
 
     units = pd.read_csv(out / "neurons.csv")
     assert list(units.model.unique()) == ["en-es", "base", "twin"]

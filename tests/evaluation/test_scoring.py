@@ -54,9 +54,9 @@ def test_pairs_without_the_pivot_are_joined_by_id(pairs):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"id": "1", "en": "a"}', 'line 1: expected the keys "id" and "es"'),
+        ('{"id": "1", "en": "a"}', 'line 1: expected a JSON object with "id" and "es"'),
         ('{"id": "1", "en": "a", "es": " "}', '"es" is empty'),
-        ('{"id": "1", "en": "a", "es": "b"}\n' * 2, "stands twice"),
+        ('{"id": "1", "en": "a", "es": "b"}\n' * 2, "line 2: id '1' stands twice"),
         ("{", "line 1: not valid JSON"),
         ("", "no sentences"),
         (None, "file not found"),

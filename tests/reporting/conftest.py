@@ -120,9 +120,11 @@ def study(**changes: Any) -> config.Study:
     values = config.merge_defaults(
         config.read_yaml(ROOT / "config/scales/cpu.yaml"), config.read_yaml(ROOT / "config/studies/translation.yaml")
     )
+    values["specialist"]["steps"], values["merging"]["drift"]["steps"] = max(DRIFT), list(DRIFT)
     values["corpus"]["grammar"] = str(ROOT / "data/grammar")
     values["base"]["languages"] = values["languages"] = ["es", "de", "ru", "hi"]
     values["merging"]["all"] = {name: values["merging"]["all"][name] for name in MERGED}
+    values["merging"]["all"]["task_arithmetic"] = {"scale": [0.2, 0.4, 0.6, 0.8, 1.0]}
     values["evaluation"] |= {"bootstrap_samples": 200, "randomization_trials": 2000}
     return config.Study.model_validate(config.merge_defaults(values, changes))
 
@@ -263,8 +265,31 @@ def write_measurements(job: plan.Job, languages: list[str]) -> None:
         for layer, (a, b) in itertools.product(range(LAYERS), itertools.combinations(names, 2)):
             row = {"layer": layer, "span": span, "model_a": a, "model_b": b, "nua": 0.99 - layer / 100}
             usage.append(row | {"low": 0.9, "high": 1})
+    write_angles(folder, names, [f"{d['source']}-{d['target']}" for d in job.spec["directions"]])
     for name, rows in (("cka", cka), ("neurons", neurons), ("turnover", turnover), ("usage", usage)):
         pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
+
+
+def write_angles(folder: Path, names: list[str], directions: list[str]) -> None:
+    """Angles that grow by 6 degrees a layer, and drop at the last, after the final norm; maps on a growing circle."""
+    rng = np.random.default_rng(4)
+    angles, mds = [], []
+    for span, layer in itertools.product(("source", "target"), range(LAYERS + 1)):
+        for direction, (a, b) in itertools.product(directions, itertools.combinations(names, 2)):
+            degrees = (5 + 6 * layer if layer < LAYERS else 1) + rng.normal(0, 0.3)
+            head = {"span": span, "direction": direction, "layer": layer, "layers": LAYERS, "model_a": a, "model_b": b}
+            angles.append(
+                head
+                | {"k": 16, "n": 64, "median_degrees": degrees, "null_degrees": 60.0, "standard_error": 0.5}
+                | {"distance": np.sin(np.radians(degrees))}
+            )
+        for direction, (i, model) in itertools.product([*directions, "all"], enumerate(names)):
+            turn, far = 2 * np.pi * i / len(names), 0.1 + 0.1 * layer + 0.05 * (direction == "all")
+            point = {"x": far * np.cos(turn), "y": far * np.sin(turn)}
+            mds.append({"span": span, "direction": direction, "layer": layer, "model": model, **point})
+    mapped = {0, round(LAYERS / 3), round(2 * LAYERS / 3), LAYERS}
+    pd.DataFrame(angles).to_csv(folder / "angles.csv", index=False)
+    pd.DataFrame([row for row in mds if row["layer"] in mapped]).to_csv(folder / "mds.csv", index=False)
 
 
 def write_contamination(folder: Path, languages: list[str], pivot: str) -> None:

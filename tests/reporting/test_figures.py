@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import itertools
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Finished
 
-from langmerge.reporting import figures, figures_models
+from langmerge.reporting import figures, figures_angles, figures_models
 from langmerge.reporting.document import Document
 from langmerge.reporting.figures import COLUMN, TEXT, Figure, style
 from langmerge.reporting.load import Results, load
@@ -30,7 +32,8 @@ def drawn(document: Document) -> dict[str, Figure]:
 
 def test_the_whole_study_has_all_figures(drawn: dict[str, Figure]) -> None:
     assert set(drawn) == {
-        "retention", "drift", "pairs", "cka", "neurons_from_en", "neurons_to_en", "usage", "grid", "training",
+        "retention", "drift", "pairs", "cka", "angles", "maps", "neurons_from_en", "neurons_to_en", "usage", "grid",
+        "training",
     }  # fmt: skip
 
 
@@ -144,9 +147,74 @@ def test_what_a_study_does_not_have_is_not_drawn(small: Finished, make: Callable
     assert make(Scores(load(small.spec, small.inputs))) is None
 
 
-@pytest.mark.parametrize("make", [figures_models.cka_figure, figures_models.usage_figure])
+MEASURED = [
+    figures_models.cka_figure,
+    figures_models.usage_figure,
+    figures_angles.angle_figure,
+    figures_angles.map_figure,
+]
+
+
+@pytest.mark.parametrize("make", MEASURED)
 def test_no_measurements_no_figure(small: Finished, make: Callable[[Results], Figure | None]) -> None:
     assert make(load(small.spec, small.inputs)) is None
+
+
+def test_results_from_before_the_angles_were_measured(finished: Finished, tmp_path: Path) -> None:
+    """A measurement without angles.csv and mds.csv has the other figures."""
+    inputs = dict(finished.inputs)
+    for name in [name for name in inputs if name.startswith("measurements/")]:
+        old = shutil.copytree(inputs[name], tmp_path / name)
+        for table in ("angles", "mds"):
+            (old / f"{table}.csv").unlink()
+        inputs[name] = old
+    results = load(finished.spec, inputs)
+    assert [figure is None for figure in (make(results) for make in MEASURED)] == [False, False, True, True]
+
+
+def test_angles_are_those_of_the_table(results: Results) -> None:
+    figure = figures_angles.angle_figure(results)
+    assert figure is not None
+    ax = next(ax for ax in figure.drawing.axes if ax.get_title() == "en→xx, target span")
+    lines = {line.get_label(): np.asarray(line.get_ydata()) for line in ax.lines}
+    trained = [results.direction("from-en", code) for code in results.languages]
+    table = results.angles.query("group == 'from-en' and span == 'target'")
+    pairs = table[table.model_a.isin(trained) & table.model_b.isin(trained)]
+    np.testing.assert_allclose(lines["specialist–specialist"], pairs.groupby("layer").median_degrees.mean())
+    np.testing.assert_allclose(lines["random subspaces"], 60)
+    assert "16 leading" in figure.caption
+
+
+def test_maps_show_every_model_once_and_keep_distances(results: Results) -> None:
+    figure = figures_angles.map_figure(results)
+    assert figure is not None
+    assert len(figure.drawing.axes) == 2 * 4  # direction groups, layers
+    for ax in figure.drawing.axes:
+        assert ax.get_aspect() == 1
+        assert ax.get_xlim() == figure.drawing.axes[0].get_xlim()
+    table = results.mds.query("group == 'to-en' and span == 'target' and direction == 'all' and layer == 0")
+    table = table[table.seed == table.seed.min()]
+    ax = next(ax for ax in figure.drawing.axes if ax.get_title() == "xx→en, layer 0")
+    points = [(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines]
+    np.testing.assert_allclose(points, table[["x", "y"]])
+    looks = {(line.get_marker(), line.get_color(), line.get_markerfacecolor()) for line in ax.lines}
+    assert len(looks) == len(table)  # told apart
+    names = [text.get_text() for text in figure.drawing.legends[0].get_texts()]
+    assert len(names) == len(set(names)) >= len(table)
+    assert {"Base", *(f"specialist {code}" for code in results.languages)} <= set(names)
+
+
+def test_legends_fit_and_do_not_overlap_panels(drawn: dict[str, Figure]) -> None:
+    for name in ("angles", "maps"):
+        drawing = drawn[name].drawing
+        drawing.draw_without_rendering()
+        box = drawing.legends[0].get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= drawing.bbox.width, name
+        boxes = [ax.get_tightbbox() for ax in drawing.axes]
+        assert all(b.y0 >= box.y1 - 0.5 and b.y1 <= drawing.bbox.height for b in boxes), name
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2)), name
+        texts = [text.get_window_extent() for text in drawing.legends[0].get_texts()]
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(texts, 2)), name
 
 
 def test_nothing_lies_outside_its_axes(drawn: dict[str, Figure]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import Finished
 
@@ -47,7 +48,7 @@ def test_planted_effects_are_found(results: Results) -> None:
         "P0-5": REPRODUCED,
         "P0-6": REPRODUCED,  # 80 of 88 neurons in two of four layers
         "P0-7": INCONCLUSIVE,  # falls in the four specialists out of the pivot only
-        "P0-8": NOT_TESTABLE,
+        "P0-8": REPRODUCED,
         "P0-9": REPRODUCED,
         "P0-10": REPRODUCED,  # planted optimum at 0.6
         "ours-1": REPRODUCED,
@@ -72,6 +73,28 @@ def test_the_opposite_is_not_reproduced(results: Results) -> None:
         model_b=swapped.model_b.map(lambda name: "-".join(reversed(name.split("-")))),
     )
     assert findings.representations_part(replace(results, cka=turned)).verdict == NOT_REPRODUCED
+
+
+def test_angles_by_depth(results: Results) -> None:
+    """The slope is that of the raw layers; of several direction groups, none may fall."""
+    table = results.angles
+    measured = findings.angles_grow(results).measured
+    slopes = [float(text.split()[0]) for text in measured.split("slope ")[1:]]
+    assert slopes == pytest.approx([6, 6], abs=0.2)
+
+    def outcome(degrees: pd.Series) -> str:
+        return findings.angles_grow(replace(results, angles=table.assign(median_degrees=degrees))).verdict
+
+    falling = 40 - table.median_degrees
+    assert outcome(falling) == NOT_REPRODUCED
+    assert outcome(falling.where(table.group == "to-en", table.median_degrees)) == NOT_REPRODUCED
+    flat = 0 * table.layer + 20.0
+    assert outcome(flat) == INCONCLUSIVE
+    noisy = replace(results, angles=table.assign(standard_error=50.0))
+    assert findings.angles_grow(noisy).verdict == INCONCLUSIVE
+    one_layer = replace(results, angles=table[table.layer == 0])
+    assert findings.angles_grow(one_layer).verdict == NOT_TESTABLE
+    assert findings.angles_grow(replace(results, angles=pd.DataFrame())).verdict == NOT_TESTABLE
 
 
 def test_neurons_in_the_middle(results: Results) -> None:

@@ -98,9 +98,9 @@ def corpus(folder: Path, text: str) -> Corpora:
         ('{"en": "a"', ["line 1", "JSON"]),
         ("[1]", ["line 1", "object"]),
         (json.dumps({"en": "a"}), ["'es'", "train.jsonl"]),
-        (json.dumps({"en": "a", "es": "b"}) + '\n{"en": "a"}', ["row 2", "'es'"]),
-        (json.dumps({"en": "a", "es": " "}), ["row 1", "'es'", "empty"]),
-        (json.dumps({"en": "a", "es": 3}), ["row 1", "'es'"]),
+        (json.dumps({"en": "a", "es": "b"}) + '\n{"en": "a"}', ["line 2", '"es"']),
+        (json.dumps({"en": "a", "es": " "}), ["line 1", '"es"', "empty"]),
+        (json.dumps({"en": "a", "es": 3}), ["line 1", '"es"', "text"]),
     ],
 )
 def test_broken_corpora_are_named(tmp_path, text, words):

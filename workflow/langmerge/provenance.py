@@ -29,9 +29,9 @@ MANIFEST = "manifest.json"
 COST = "cost.json"
 PACKAGE = Path(__file__).parent
 
-# What `config`, `plan` and the stages' command lines decide reaches a job through its spec, which is tracked itself;
-# their code is therefore left out of every fingerprint.
-NOT_IN_FINGERPRINT = ("langmerge.config", "langmerge.plan", "langmerge.catalogue")
+# What these modules decide reaches a job through its spec and its inputs, which are tracked themselves, and `command`
+# only decodes those; their code is therefore left out of every fingerprint.
+NOT_IN_FINGERPRINT = ("langmerge.config", "langmerge.plan", "langmerge.catalogue", "langmerge.command")
 
 
 class InputError(Exception):

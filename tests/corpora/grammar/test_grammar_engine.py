@@ -75,6 +75,20 @@ def test_verb_second_puts_the_verb_after_the_first_constituent_in_main_clauses_o
     assert both == "The cat-sg aux-sg wait and a kind-pl man-pl aux-pl two book-sg read."
 
 
+def test_be_may_have_an_order_of_its_own():
+    language = toy(order_be=["place", "subject", "object", "recipient", "manner", "time", "verb"])
+    clause = {"subject": CAT, "time": "now", "place": ("in", GARDEN)}
+    assert say(language, Clause("be", **clause)).startswith("In this garden-sg the cat-sg now ")
+    assert say(language, Clause("wait", **clause)) == say(toy(), Clause("wait", **clause))
+
+
+def test_a_verb_may_have_another_entry_for_persons():
+    verbs = {"see": {"lemma": "see", "object": "acc", "of_person": "see_person"}, "see_person": {"lemma": "meet"}}
+    language = toy({"verbs": verbs}, case_names=["acc"])
+    assert say(language, Clause("see", CAT, object=BOOK)) == "The cat-sg aux-sg see two book-sg-acc."
+    assert say(language, Clause("see", CAT, object=MAN)) == "The cat-sg aux-sg meet a kind-pl man-pl."
+
+
 def test_the_first_case_rule_that_holds_counts():
     language = toy(
         cases={

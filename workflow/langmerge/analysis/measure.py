@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from langmerge import models, provenance
-from langmerge.analysis import neurons, representations, tables
+from langmerge.analysis import angles, neurons, representations, tables
 from langmerge.analysis.forward import Observation, observe
 from langmerge.analysis.sentences import Sentences, blocks_of
 from langmerge.analysis.spans import SPANS, check_spans, span_tokens
@@ -100,21 +100,37 @@ def _check_shape(label: str, found: Observation, baseline: str, first: Observati
         )
 
 
-def _cka_table(
+def _write_pairs(
     spec: Mapping[str, Any], sentences: Sequence[Sentences], blocks: Sequence[np.ndarray], layers: int, out: Path
-) -> list[tables.Row]:
-    """All rows of ``cka.csv``, from the representations in ``out``: one layer of all models in memory at a time."""
+) -> None:
+    """Write ``cka.csv``, ``angles.csv`` and ``mds.csv`` from the representations in ``out``.
+
+    One layer of all models is in memory at a time. The maps of direction ``all`` are of the root mean square of the
+    distances in each direction.
+    """
     labels, device = list(spec["models"]), models.device()
     files = [representations_file(out, label) for label in labels]
-    rows: list[tables.Row] = []
+    similar: list[tables.Row] = []
+    angular: list[tables.Row] = []
+    maps: list[tables.Row] = []
+    squares: dict[tuple[str, int], list[np.ndarray]] = {}
     for s, block in zip(sentences, blocks, strict=True):
         direction = str(s.direction)
         for span in SPANS:
             for layer in range(layers + 1):
                 stack = representations.read(files, direction, span, layer).to(device)
                 place = (direction, span, layer, layers)
-                rows += tables.cka_rows(*place, labels, stack, block, spec["permutations"], spec["seed"])
-    return rows
+                similar += tables.cka_rows(*place, labels, stack, block, spec["permutations"], spec["seed"])
+                found = angles.compare(stack, block, spec["seed"])
+                angular += tables.angle_rows(*place, labels, found)
+                if layer in angles.map_layers(layers):
+                    maps += tables.map_rows(direction, span, layer, labels, found.distance)
+                    squares.setdefault((span, layer), []).append(found.distance**2)
+    for (span, layer), every in squares.items():
+        maps += tables.map_rows("all", span, layer, labels, np.sqrt(np.mean(every, axis=0)))
+    tables.write_csv(out / "cka.csv", similar)
+    tables.write_csv(out / "angles.csv", angular)
+    tables.write_csv(out / "mds.csv", maps)
 
 
 def measure(
@@ -160,7 +176,7 @@ def measure(
     assert first is not None  # the baseline is one of the models
     layers = first.counts.shape[2]
     gathered.write(out, labels)
-    tables.write_csv(out / "cka.csv", _cka_table(spec, sentences, blocks, layers, out))
+    _write_pairs(spec, sentences, blocks, layers, out)
     provenance.write_json(
         out / "summary.json",
         {

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from langmerge.pairs import Direction, read_direction
 from langmerge.provenance import InputError
 
 LEAST = 4  # debiased CKA is undefined for fewer
-
-
-class Direction(NamedTuple):
-    """A direction of translation between two language codes; as a string ``en-es``."""
-
-    source: str
-    target: str
-
-    def __str__(self) -> str:
-        return f"{self.source}-{self.target}"
 
 
 @dataclass(frozen=True)
@@ -45,29 +35,6 @@ def blocks_of(ids: Sequence[str], blocks: int) -> np.ndarray:
     """The jackknife block of each sentence, int64 [n] in ``range(blocks)``: a hash of its id, so equal everywhere."""
     digests = (hashlib.sha256(key.encode()).digest() for key in ids)
     return np.array([int.from_bytes(digest[:8], "big") % blocks for digest in digests], dtype=np.int64)
-
-
-def read_column(path: Path, language: str) -> dict[str, str]:
-    """Sentence of ``language`` by id, in the order of the file; :class:`InputError` naming file and line."""
-    if not path.is_file():
-        raise InputError(f"{path}: file not found; expected sentence pairs, one JSON object a line")
-    sentences: dict[str, str] = {}
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = json.loads(line)
-                key, text = str(row["id"]), row[language]
-            except (json.JSONDecodeError, KeyError, TypeError):
-                raise InputError(
-                    f'{path}, line {number}: expected a JSON object with "id" and "{language}", '
-                    f"found {line.strip()[:60]!r}"
-                ) from None
-            if key in sentences:
-                raise InputError(f"{path}, line {number}: id {key!r} stands twice; ids must be unique")
-            if not isinstance(text, str) or not text.strip():
-                raise InputError(f'{path}, line {number}: "{language}" is empty; remove the line')
-            sentences[key] = text
-    return sentences
 
 
 def choose_ids(available: Sequence[Sequence[str]], wanted: int) -> tuple[list[list[str]], bool]:
@@ -102,17 +69,7 @@ def read_sentences(spec: Mapping[str, Any], folders: Mapping[str, Path]) -> tupl
     directions = [Direction(value["source"], value["target"]) for value in spec["directions"]]
     if not directions:
         raise InputError("directions: expected at least one, found none")
-    columns: list[tuple[dict[str, str], dict[str, str]]] = []
-    for direction in directions:
-        both = []
-        for language, other in (direction, direction[::-1]):
-            name = other if language == pivot else language
-            if name not in folders:
-                raise InputError(
-                    f"direction {direction}: no sentence pairs of {name!r} with {pivot!r}; expected pairs/{name}"
-                )
-            both.append(read_column(folders[name] / f"{split}.jsonl", language))
-        columns.append((both[0], both[1]))
+    columns = [read_direction(folders, direction, split, pivot) for direction in directions]
     chosen, shared = choose_ids([[k for k in source if k in target] for source, target in columns], spec["sentences"])
     result = []
     for direction, label, ids, (source, target) in zip(

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from langmerge.analysis import cka, jackknife, neurons
+from langmerge.analysis import angles, cka, jackknife, neurons
+from langmerge.analysis.angles import Angles
 from langmerge.analysis.neurons import Ranking, Thresholds
 from langmerge.analysis.spans import SPANS
 
@@ -63,6 +64,33 @@ def cka_rows(
                 "standard_error": found.standard_error[a, b],
                 "dropped": int(dropped[a, b]) if variant == "drop_sink" else 0,
             }
+
+
+def angle_rows(
+    direction: str, span: str, layer: int, layers: int, models: Sequence[str], found: Angles
+) -> Iterator[Row]:
+    """Principal angles of every two of ``models`` at one layer, in degrees."""
+    for a, b in combinations(range(len(models)), 2):
+        yield {
+            "span": span,
+            "direction": direction,
+            "layer": layer,
+            "layers": layers,
+            "model_a": models[a],
+            "model_b": models[b],
+            "k": found.k,
+            "n": found.n,
+            "median_degrees": found.median[a, b],
+            "null_degrees": found.null,
+            "standard_error": found.standard_error[a, b],
+            "distance": found.distance[a, b],
+        }
+
+
+def map_rows(direction: str, span: str, layer: int, models: Sequence[str], distances: np.ndarray) -> Iterator[Row]:
+    """A point in the plane for each of ``models``, from their ``distances`` [M, M] at one layer."""
+    for model, (x, y) in zip(models, angles.scaling(distances), strict=True):
+        yield {"span": span, "direction": direction, "layer": layer, "model": model, "x": x, "y": y}
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,14 @@ common, so a test sentence of B that stands in A's training pairs is leaked even
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from langmerge import provenance
+from langmerge.command import parse
 from langmerge.corpora.cleaning import fold
-from langmerge.provenance import InputError
+from langmerge.pairs import read_rows
 
 NGRAM = 8  # words
 
@@ -81,16 +80,7 @@ def overlap(
 
 def pivot_sentences(path: Path, pivot: str) -> Iterator[str]:
     """The folded sentences of the pivot's column of prepared pairs; :class:`InputError` naming file and line."""
-    if not path.is_file():
-        raise InputError(f"{path}: file not found; expected prepared sentence pairs")
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                yield fold(json.loads(line)[pivot])
-            except (json.JSONDecodeError, KeyError):
-                raise InputError(
-                    f'{path}, line {number}: expected a JSON object with "{pivot}"; remove the folder and run again'
-                ) from None
+    return (fold(row[pivot]) for row in read_rows(path, pivot))
 
 
 def report(folders: Mapping[str, Path], pivot: str) -> dict[str, Any]:
@@ -127,20 +117,12 @@ def main(arguments: list[str] | None = None) -> None:
 
     The spec has ``languages`` and ``pivot``.
     """
-    parser = argparse.ArgumentParser(prog="python -m langmerge.corpora.contamination", description=__doc__)
-    parser.add_argument("--spec", type=json.loads, required=True, help="languages and pivot, as JSON")
-    parser.add_argument("--inputs", type=json.loads, required=True, help="input names to folders, as JSON")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the result")
-    parser.add_argument("--code", default="", help="fingerprint of the stage's code")
-    parser.add_argument("--environment", default="", help="versions of the libraries")
-    args = parser.parse_args(arguments)
-    for language in args.spec["languages"]:
-        if f"pairs/{language}" not in args.inputs:
-            raise InputError(f"--inputs: no pairs/{language}; expected a folder for each of the spec's languages")
-    with provenance.result(args.out, args.spec, args.code, args.environment) as job:
-        names = {language: f"pairs/{language}" for language in args.spec["languages"]}
-        folders = {language: job.read(name, Path(args.inputs[name])) for language, name in names.items()}
-        provenance.write_json(job.folder / "contamination.json", report(folders, args.spec["pivot"]))
+    command = parse("langmerge.corpora.contamination", __doc__, arguments)
+    names = {language: f"pairs/{language}" for language in command.spec["languages"]}
+    inputs = {language: command.input(name) for language, name in names.items()}
+    with provenance.result(command.out, command.spec, command.code, command.environment) as job:
+        folders = {language: job.read(names[language], folder) for language, folder in inputs.items()}
+        provenance.write_json(job.folder / "contamination.json", report(folders, command.spec["pivot"]))
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from langmerge import provenance
+from langmerge.command import parse
 from langmerge.config import EmbeddedCorpus, FilesCorpus
 from langmerge.corpora import readers
 from langmerge.corpora.cleaning import HeldOut, Pair, Tally, clean
@@ -106,17 +106,12 @@ def main(arguments: list[str] | None = None) -> None:
     The spec has ``corpus`` (a section of the study file), ``pivot`` and ``language``. An embedded corpus also gets
     ``spans.dev.jsonl`` and ``spans.test.jsonl``.
     """
-    parser = argparse.ArgumentParser(prog="python -m langmerge.corpora.prepare", description=__doc__)
-    parser.add_argument("--spec", type=json.loads, required=True, help="corpus, pivot and language, as JSON")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the result")
-    parser.add_argument("--code", default="", help="fingerprint of the stage's code")
-    parser.add_argument("--environment", default="", help="versions of the libraries")
-    args = parser.parse_args(arguments)
-    section = args.spec["corpus"]
+    command = parse("langmerge.corpora.prepare", __doc__, arguments)
+    section = command.spec["corpus"]
     kind = EmbeddedCorpus if section.get("kind") == "embedded" else FilesCorpus
     corpus = kind.model_validate(section)
-    with provenance.result(args.out, args.spec, args.code, args.environment) as job:
-        statistics = prepare(corpus, args.spec["pivot"], args.spec["language"], job.folder)
+    with provenance.result(command.out, command.spec, command.code, command.environment) as job:
+        statistics = prepare(corpus, command.spec["pivot"], command.spec["language"], job.folder)
         provenance.write_json(job.folder / "statistics.json", statistics)
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-from pathlib import Path
-
 from langmerge import models, provenance
+from langmerge.command import parse
 from langmerge.evaluation.scoring import score_model, write
 from langmerge.evaluation.test_sets import read_test_sets
 
@@ -20,29 +17,16 @@ def main(arguments: list[str] | None = None) -> None:
     (``batch_size``, ``max_new_tokens``, optionally ``max_length_ratio``, ``cut``, ``dtype``), ``languages``
     and ``metrics``; the inputs ``model`` and ``pairs/<language>``.
     """
-    parser = argparse.ArgumentParser(prog="python -m langmerge.evaluation", description=__doc__)
-    parser.add_argument("--spec", type=json.loads, required=True, help="what to evaluate, as JSON")
-    parser.add_argument("--inputs", type=json.loads, required=True, help="input names to folders, as JSON")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the result")
-    parser.add_argument("--code", default="", help="fingerprint of the stage's code")
-    parser.add_argument("--environment", default="", help="versions of the libraries")
-    args = parser.parse_args(arguments)
-    inputs = {name: Path(folder) for name, folder in args.inputs.items()}
-    if "model" not in inputs:
-        raise provenance.InputError('--inputs: expected the folder of a "model"')
-    dtype = args.spec["decode"].get("dtype", "float32")
+    command = parse("langmerge.evaluation", __doc__, arguments)
+    folder = command.input("model")
+    dtype = command.spec["decode"].get("dtype", "float32")
     if dtype not in DTYPES:
         raise provenance.InputError(f"decode.dtype: expected one of {', '.join(DTYPES)}, found {dtype!r}")
-    with provenance.result(args.out, args.spec, args.code, args.environment) as job:
-        pairs = {
-            name.removeprefix("pairs/"): job.read(name, folder)
-            for name, folder in inputs.items()
-            if name.startswith("pairs/")
-        }
+    with provenance.result(command.out, command.spec, command.code, command.environment) as job:
+        pairs = {language: job.read(f"pairs/{language}", place) for language, place in command.named("pairs").items()}
         # Before the slow imports, so that errors in the data show at once
-        test_sets = read_test_sets(args.spec, pairs)
-        folder = job.read("model", inputs["model"])
-        provenance.verify(folder)
+        test_sets = read_test_sets(command.spec, pairs)
+        provenance.verify(job.read("model", folder))
 
         import torch
 
@@ -50,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
         device = models.device()
         model = models.load_model(folder, getattr(torch, dtype))
         torch.nn.Module.to(model, device)
-        scored = score_model(model, models.load_tokenizer(folder), test_sets, args.spec)
+        scored = score_model(model, models.load_tokenizer(folder), test_sets, command.spec)
         write(scored, job.folder)
         tokens = scored.prompt_tokens + scored.new_tokens
         sentences = sum(len(test.ids) for test in test_sets)

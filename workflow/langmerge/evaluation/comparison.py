@@ -5,9 +5,7 @@ Reads the cached statistics of finished evaluations; translates and tokenises no
 
 from __future__ import annotations
 
-import argparse
 import functools
-import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from langmerge import provenance
+from langmerge.command import parse
 from langmerge.evaluation import aggregates
 from langmerge.evaluation.significance import (
     Differences,
@@ -229,23 +228,14 @@ def main(arguments: list[str] | None = None) -> None:
     The spec has ``comparisons`` and optionally ``retention`` (see :func:`compare`, :func:`retain`),
     ``family`` (columns) and the fields of :class:`Protocol`; the inputs are ``evaluations/<name>``.
     """
-    parser = argparse.ArgumentParser(prog="python -m langmerge.evaluation.comparison", description=__doc__)
-    parser.add_argument("--spec", type=json.loads, required=True, help="what to compare, as JSON")
-    parser.add_argument("--inputs", type=json.loads, required=True, help="input names to folders, as JSON")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the result")
-    parser.add_argument("--code", default="", help="fingerprint of the stage's code")
-    parser.add_argument("--environment", default="", help="versions of the libraries")
-    args = parser.parse_args(arguments)
-    spec = args.spec
+    command = parse("langmerge.evaluation.comparison", __doc__, arguments)
+    spec = command.spec
     options = {name: spec[name] for name in Protocol.__dataclass_fields__ if name in spec}
     if "metrics" in options:
         options["metrics"] = tuple(options["metrics"])
-    with provenance.result(args.out, spec, args.code, args.environment) as job:
-        folders = {
-            name.removeprefix("evaluations/"): job.read(name, Path(folder))
-            for name, folder in args.inputs.items()
-            if name.startswith("evaluations/")
-        }
+    with provenance.result(command.out, spec, command.code, command.environment) as job:
+        given = command.named("evaluations")
+        folders = {name: job.read(f"evaluations/{name}", folder) for name, folder in given.items()}
         evaluations = Evaluations(folders, Protocol(**options))
         table = compare(evaluations, spec["comparisons"], spec.get("family", ["family", "metric"]))
         table.to_csv(job.folder / "comparisons.csv", index=False, float_format="%.10g")

@@ -1,7 +1,5 @@
 """Command line: `python -m langmerge.merging --spec JSON --out FOLDER`."""
 
-import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ import torch
 from tqdm import tqdm
 
 from langmerge import provenance
+from langmerge.command import parse
 from langmerge.merging.engine import BLOCK, Merge
 from langmerge.merging.recipe import Recipe
 from langmerge.merging.sinks import write_into
@@ -53,21 +52,18 @@ def write(spec: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the merged model into ``--out``. The spec is that of :func:`prepare`; ``--inputs`` adds sources to it."""
-    parser = argparse.ArgumentParser(prog="python -m langmerge.merging", description="Merge models in weight space.")
-    parser.add_argument("--spec", type=json.loads, required=True, help="recipe and options, as JSON")
-    parser.add_argument("--inputs", type=json.loads, default={}, help='"models/<name>" to folder, as JSON')
-    parser.add_argument("--out", required=True, type=Path, help="folder of the result")
-    parser.add_argument("--code", default="", help="fingerprint of the stage's code")
-    parser.add_argument("--environment", default="", help="versions of the libraries")
-    args = parser.parse_args(arguments)
-    with provenance.result(args.out, args.spec, args.code, args.environment) as job:
-        sources = dict(args.spec.get("sources") or {})
-        for name, folder in args.inputs.items():
-            sources[name.removeprefix("models/")] = str(job.read(name, Path(folder)))
-            provenance.verify(Path(folder))
+    """Write the merged model into ``--out``.
+
+    The spec is that of :func:`prepare`; the inputs ``models/<name>`` add sources to it.
+    """
+    command = parse("langmerge.merging", __doc__, arguments)
+    with provenance.result(command.out, command.spec, command.code, command.environment) as job:
+        sources = dict(command.spec.get("sources") or {})
+        for name, folder in command.named("models").items():
+            sources[name] = str(job.read(f"models/{name}", folder))
+            provenance.verify(folder)
         try:
-            write({**args.spec, "sources": sources}, job.folder)
+            write({**command.spec, "sources": sources}, job.folder)
         except ValueError as error:
             raise provenance.InputError(str(error)) from None
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 from pathlib import Path
 
 import matplotlib as mpl
 
 from langmerge import provenance
+from langmerge.command import parse
 from langmerge.reporting import booktabs, html, pdf
 from langmerge.reporting.document import Document, compose
 from langmerge.reporting.figures import style
@@ -39,20 +38,14 @@ def main(arguments: list[str] | None = None) -> None:
     The spec has ``name``, ``study``, ``systems`` and ``models``; the inputs ``systems/<key>``, ``sweeps/<name>``,
     ``costs/<name>``, and optionally ``comparisons``, ``corpora_check`` and ``measurements/<name>``.
     """
-    parser = argparse.ArgumentParser(prog="python -m langmerge.reporting", description=__doc__)
-    parser.add_argument("--spec", type=json.loads, required=True, help="study, systems and models, as JSON")
-    parser.add_argument("--inputs", type=json.loads, required=True, help="input names to folders, as JSON")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the result")
-    parser.add_argument("--code", default="", help="fingerprint of the stage's code")
-    parser.add_argument("--environment", default="", help="versions of the libraries")
-    args = parser.parse_args(arguments)
+    command = parse("langmerge.reporting", __doc__, arguments)
     mpl.use("Agg")
-    with provenance.result(args.out, args.spec, args.code, args.environment) as job:
-        for name, folder in args.inputs.items():
+    with provenance.result(command.out, command.spec, command.code, command.environment) as job:
+        for name, folder in command.inputs.items():
             # Systems of a sweep lie inside the sweep's result, which is an input too and whose manifest covers them.
-            if (Path(folder) / provenance.MANIFEST).is_file():
-                job.read(name, Path(folder))
-        write(compose(load(args.spec, args.inputs)), job.folder)
+            if (folder / provenance.MANIFEST).is_file():
+                job.read(name, folder)
+        write(compose(load(command.spec, command.inputs)), job.folder)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from langmerge.provenance import environment_fingerprint
-from langmerge.reporting import figures, figures_models, samples
+from langmerge.reporting import figures, figures_angles, figures_models, samples
 from langmerge.reporting import tables_models as models
 from langmerge.reporting import tables_runs as runs
 from langmerge.reporting.figures import Figure
@@ -126,6 +126,8 @@ def compose(results: Results) -> Document:
             _given(
                 figures_models.cka_figure(results),
                 models.cka_table(results),
+                figures_angles.angle_figure(results),
+                figures_angles.map_figure(results),
                 *(figures_models.neuron_figure(results, group) for group in groups),
                 figures_models.usage_figure(results),
             ),

@@ -19,7 +19,7 @@ from langmerge.reporting.load import Results
 from langmerge.reporting.samples import METRICS, Row, Sample, Scores, arrow
 from langmerge.reporting.shares import MEAN, drift_shares, drift_steps, patched
 from langmerge.reporting.table import Table, cells, interval, number
-from langmerge.reporting.tables_models import cka_of, neuron_counts, upper_layers
+from langmerge.reporting.tables_models import KINDS, angles_of, cka_of, neuron_counts, upper_layers
 
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 INCONCLUSIVE, NOT_TESTABLE = "inconclusive", "not testable here"
@@ -61,7 +61,7 @@ def find(scores: Scores, metric: str = "bleu") -> list[Finding]:
         source_stays(r),
         neurons_at_the_ends(r),
         own_language_falls(r),
-        Finding("P0-8", "Principal angles between representations grow with depth.", "Not measured.", NOT_TESTABLE),
+        angles_grow(r),
         patch_helps(scores, metric),
         scale_has_optimum(r),
         drift_hurts(scores, metric),
@@ -319,6 +319,35 @@ def own_language_falls(results: Results) -> Finding:
     return Finding("P0-7", claim, measured, outcome)
 
 
+def angles_grow(results: Results) -> Finding:
+    """P0-8: least-squares slope over the raw layers; the last one, after the final norm, is left out."""
+    claim = "The median principal angle between specialists (target side) grows with depth."
+    table = angles_of(results)
+    if table.empty:
+        return _untestable("P0-8", claim, "measurements of principal angles")
+    table = table[(table.span == "target") & (table.pair == KINDS[0]) & (table.layer < table.layers)]
+    slopes, halves, texts = [], [], []
+    for group, here in table.groupby("group", sort=False):
+        by_layer = here.groupby("layer")[["median_degrees", "standard_error"]].mean().dropna()
+        angle, layer = by_layer.median_degrees, by_layer.index.to_numpy(dtype=float)
+        if len(by_layer) < 2:
+            continue
+        weight = (layer - layer.mean()) / ((layer - layer.mean()) ** 2).sum()
+        slopes.append(float(weight @ angle))
+        halves.append(1.96 * float(np.linalg.norm(weight * by_layer.standard_error)))
+        ends = interval(slopes[-1] - halves[-1], slopes[-1] + halves[-1], 2)
+        texts.append(
+            f"{arrow(str(group), results.pivot)}: {number(angle.iloc[0])}° at the embedding, {number(angle.iloc[-1])}° "
+            f"at layer {layer[-1]:.0f}, slope {number(slopes[-1], 2)} {ends} degrees per layer"
+        )
+    if not slopes:
+        return _untestable("P0-8", claim, "two specialists and two layers below the final norm")
+    above = [slope > half for slope, half in zip(slopes, halves, strict=True)]
+    below = [slope < -half for slope, half in zip(slopes, halves, strict=True)]
+    outcome = REPRODUCED if all(above) else NOT_REPRODUCED if any(below) else INCONCLUSIVE
+    return Finding("P0-8", claim, "; ".join(texts), outcome)
+
+
 def _sign_test(successes: int, n: int) -> float:
     """Two-sided exact p-value of a fair coin."""
     from scipy.stats import binomtest
@@ -337,10 +366,8 @@ def findings_table(findings: list[Finding]) -> Table:
         "findings",
         "Findings",
         "Claims P0 are those of arXiv 2604.02881, or tests of them. Brackets: 95 % bootstrap intervals over "
-        "sentences (CKA: 1.96 "
-        "jackknife standard errors). The best merge is the best on test, which favours merging. Reproduced: "
-        "the interval excludes "
-        "the opposite; inconclusive: it does not.",
+        "sentences (CKA and angles: 1.96 jackknife standard errors). The best merge is the best on test, which "
+        "favours merging. Reproduced: the interval excludes the opposite; inconclusive: it does not.",
         columns,
         [cells(row) for row in rows],
         pd.DataFrame(rows, columns=["id", "claim", "measured", "verdict"]),

@@ -38,7 +38,7 @@ RATES = (
     "identified",
     "too_short",
 )
-MEASUREMENTS = ("cka", "neurons", "turnover", "usage")
+MEASUREMENTS = ("cka", "angles", "mds", "neurons", "turnover", "usage")
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,10 @@ class Results:
 
     ``systems``: one row a scored system (:data:`SYSTEM_COLUMNS`). ``scores``: one a system, split, direction and
     metric. ``rates``: one a system, split and direction (:data:`RATES`). ``trials``: one a candidate of a tuned merge,
-    split in directions. ``merges``: one a chosen merge. ``comparisons``, ``cka``, ``neurons``, ``turnover``, ``usage``:
-    as their stages write them, with ``seed`` and ``group``. ``costs``: one a training or sweep. ``logs``: one a logged
-    training step. Frames of what the study does not have are empty.
+    split in directions. ``merges``: one a chosen merge. ``comparisons`` and what was measured
+    inside the models (:data:`MEASUREMENTS`): as their stages write them, the latter with ``seed`` and ``group``.
+    ``costs``: one a training or sweep. ``logs``: one a logged training step. Frames of what the study does not have are
+    empty.
     """
 
     spec: dict[str, Any]
@@ -61,6 +62,8 @@ class Results:
     trials: pd.DataFrame = field(default_factory=pd.DataFrame)
     merges: pd.DataFrame = field(default_factory=pd.DataFrame)
     cka: pd.DataFrame = field(default_factory=pd.DataFrame)
+    angles: pd.DataFrame = field(default_factory=pd.DataFrame)
+    mds: pd.DataFrame = field(default_factory=pd.DataFrame)
     neurons: pd.DataFrame = field(default_factory=pd.DataFrame)
     turnover: pd.DataFrame = field(default_factory=pd.DataFrame)
     usage: pd.DataFrame = field(default_factory=pd.DataFrame)

@@ -144,6 +144,12 @@ def cka_of(results: Results, variant: str = "raw") -> pd.DataFrame:
     return table.assign(pair=pair_kinds(results, table))
 
 
+def angles_of(results: Results) -> pd.DataFrame:
+    """Principal angles by layer in long form with ``pair``, as :func:`cka_of`."""
+    table = results.angles
+    return table if table.empty else table.assign(pair=pair_kinds(results, table))
+
+
 def cka_table(results: Results) -> Table | None:
     """Mean CKA of the upper layers by direction group, span and kind of pair; None without measurements."""
     table = cka_of(results)

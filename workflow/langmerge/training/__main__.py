@@ -6,23 +6,23 @@ import os
 import tempfile
 from pathlib import Path
 
+from langmerge.command import parse
 from langmerge.provenance import Result, result, run
-from langmerge.training.arguments import parse
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Parse the command line and train."""
-    arguments = parse(__doc__, work=True)
+    command = parse("langmerge.training", __doc__, arguments, work=True)
     from langmerge.training.job import train
     from langmerge.training.state import FILE
 
-    work = arguments.work or arguments.out.with_name(f".{arguments.out.name}.work")
+    work = command.work or command.out.with_name(f".{command.out.name}.work")
     if os.environ.get("RANK", "0") != "0":  # one of several processes that train together: the first writes the result
         with tempfile.TemporaryDirectory() as folder:
-            train(arguments.spec, arguments.inputs, Result(arguments.out, Path(folder)), work)
+            train(command.spec, command.inputs, Result(command.out, Path(folder)), work)
         return
-    with result(arguments.out, arguments.spec, arguments.code, arguments.environment) as job:
-        train(arguments.spec, arguments.inputs, job, work)
+    with result(command.out, command.spec, command.code, command.environment) as job:
+        train(command.spec, command.inputs, job, work)
     (work / FILE).unlink(missing_ok=True)  # only now: a kill until here goes on from it
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from langmerge.pairs import read_rows
 from langmerge.prompts import Encoded, Prompt, encode_pairs, encode_text
 from langmerge.provenance import InputError
 from langmerge.training.settings import Component
@@ -60,44 +60,6 @@ def concatenate(parts: Sequence[Sequences]) -> Sequences:
 # ---- rows ----------------------------------------------------------------------------------------------------------
 
 
-def read_rows(file: Path) -> list[dict[str, str]]:
-    """The objects of a JSON-lines file; :class:`InputError` naming file and line where it is broken or empty."""
-    if not file.is_file():
-        raise InputError(f"{file}: file not found; a corpus folder needs train.jsonl, dev.jsonl and test.jsonl")
-    rows = []
-    with file.open(encoding="utf-8") as lines:
-        try:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    row = json.loads(line)
-                    if not isinstance(row, dict):
-                        raise InputError(f"{file}, line {number}: expected a JSON object, found {line.strip()[:40]!r}")
-                    rows.append(row)
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"{file}, line {number}: not valid JSON ({error.msg}); expected one object a line"
-            ) from None
-        except UnicodeDecodeError as error:
-            raise InputError(f"{file}: not UTF-8 ({error.reason}); convert it with `iconv -t UTF-8`") from None
-    if not rows:
-        raise InputError(f"{file}: the train split is empty; check the corpus and its split sizes")
-    return rows
-
-
-def column(rows: Sequence[Mapping[str, str]], name: str, file: Path) -> list[str]:
-    """One column; :class:`InputError` naming file, row and column where it is missing or not text."""
-    values = []
-    for number, row in enumerate(rows, 1):
-        value = row.get(name)
-        if not isinstance(value, str) or not value.strip():
-            raise InputError(
-                f"{file}, row {number}: column {name!r} is missing or empty; expected a sentence, found the columns "
-                f"{sorted(row)}"
-            )
-        values.append(value)
-    return values
-
-
 def _portion(rows: list[dict[str, str]], part: Component, file: Path) -> list[dict[str, str]]:
     start, end = (round(share * len(rows)) for share in part.portion)
     if start >= end:
@@ -119,9 +81,11 @@ class Corpora:
             raise InputError('the inputs name no corpus; expected at least one "pairs/<language>" folder')
 
     def rows(self, file: Path) -> list[dict[str, str]]:
-        """All rows of a file."""
+        """All rows of a file; :class:`InputError` if it has none."""
         if file not in self._rows:
-            self._rows[file] = read_rows(file)
+            self._rows[file] = list(read_rows(file))
+            if not self._rows[file]:
+                raise InputError(f"{file}: the train split is empty; check the corpus and its split sizes")
         return self._rows[file]
 
     def _holding(self, *languages: str) -> Path | None:
@@ -139,7 +103,7 @@ class Corpora:
         file = self._holding(part.language)
         if file is None:
             raise self._missing(part.language)
-        return column(_portion(self.rows(file), part, file), part.language, file)
+        return [row[part.language] for row in _portion(self.rows(file), part, file)]
 
     def pairs(self, part: Component) -> list[tuple[str, str]]:
         """The (source, target) pairs of a `translate` part; languages that share no file are joined on ``id``."""
@@ -147,26 +111,23 @@ class Corpora:
         file = self._holding(part.source, part.target)
         if file is not None:
             rows = _portion(self.rows(file), part, file)
-            return list(zip(column(rows, part.source, file), column(rows, part.target, file), strict=True))
+            return [(row[part.source], row[part.target]) for row in rows]
         sides = [(code, self._holding(code)) for code in (part.source, part.target)]
         for code, side in sides:
             if side is None:
                 raise self._missing(code)
         (_, left), (_, right) = sides
         assert left is not None and right is not None
-        other = {row.get("id"): row for row in self.rows(right)}
+        targets = {row["id"]: row[part.target] for row in self.rows(right) if "id" in row}
         joined = [
-            row | {part.target: other[row["id"]].get(part.target, "")}
-            for row in self.rows(left)
-            if "id" in row and row["id"] in other
+            row | {part.target: targets[row["id"]]} for row in self.rows(left) if "id" in row and row["id"] in targets
         ]
         if not joined:
             raise InputError(
                 f"{left} and {right} share no `id`, so {part.name} has no sentence pairs; "
                 "train on directions with the pivot, or use a multi-parallel corpus"
             )
-        rows = _portion(joined, part, left)
-        return list(zip(column(rows, part.source, left), column(rows, part.target, right), strict=True))
+        return [(row[part.source], row[part.target]) for row in _portion(joined, part, left)]
 
     def _missing(self, code: str) -> InputError:
         held = ", ".join(str(file) for file in self._files.values())

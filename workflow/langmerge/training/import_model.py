@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from langmerge import models
+from langmerge.command import parse
 from langmerge.provenance import InputError, Result, read_json, result, run
-from langmerge.training.arguments import parse
 from langmerge.training.settings import Strict, check
 
 # Weights that cannot run code, and text. Nothing else is fetched: no pickles, no Python files.
@@ -176,11 +176,11 @@ def build(spec: Any, job: Result) -> None:
         job.cost["commit"] = source.name
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Parse the command line and import the model."""
-    arguments = parse(__doc__)
-    with result(arguments.out, arguments.spec, arguments.code, arguments.environment) as job:
-        build(arguments.spec, job)
+    command = parse("langmerge.training.import_model", __doc__, arguments)
+    with result(command.out, command.spec, command.code, command.environment) as job:
+        build(command.spec, job)
 
 
 if __name__ == "__main__":

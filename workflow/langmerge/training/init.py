@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from langmerge import models
+from langmerge.command import parse
 from langmerge.provenance import InputError, Result, result, run
-from langmerge.training.arguments import parse
 from langmerge.training.data import Corpora
 from langmerge.training.settings import Component, Share, Strict, check
 
@@ -122,11 +122,11 @@ def build(spec: Any, inputs: Mapping[str, Path], job: Result) -> None:
     job.cost["parameters"] = initialise(settings, inputs, job.folder)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Parse the command line and write the model."""
-    arguments = parse(__doc__)
-    with result(arguments.out, arguments.spec, arguments.code, arguments.environment) as job:
-        build(arguments.spec, arguments.inputs, job)
+    command = parse("langmerge.training.init", __doc__, arguments)
+    with result(command.out, command.spec, command.code, command.environment) as job:
+        build(command.spec, command.inputs, job)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from langmerge.training.progress import Curves, Progress
 from langmerge.training.settings import Settings
 
 LOG_ROWS = 1000  # about so many steps are logged
+SPACING = 20.0  # large states take long to write: so many times as long passes before the next
 
 
 @dataclass
@@ -244,8 +245,7 @@ class Run:
                     begun = time.monotonic()
                     self._keep_state()
                     saved = time.monotonic()
-                    # Large states take long to write: never more than a twentieth of the time goes into them.
-                    interval = max(interval, 20 * (saved - begun))
+                    interval = max(interval, SPACING * (saved - begun))
                 if due and stop:
                     raise SystemExit(f"stopped by signal {stop[0]} after step {ledger.step}; run again to go on")
         if progress is not None:

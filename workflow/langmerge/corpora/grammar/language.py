@@ -6,6 +6,7 @@ language:  code, name, family, script
 syntax:
   order: [time, subject, frequency, negation, verb, rest, recipient, object, predicate, manner, place]
   order_subordinate: [...]       # of a "because" clause; default: `order`
+  order_be: [...]                # of all clauses with "be"; default: as any other verb's
   verb_second: true              # in main clauses the finite verb follows the first constituent of `order`
   adjective: before | after      # the noun; an adjective's entry may say `position: before` or `after`
   determiner: before | after     # the noun phrase; default before
@@ -26,8 +27,9 @@ lexicon: nouns, adjectives, verbs (with `be`), adverbs, relations, connectives; 
   `determiner` and `pronoun`, `determiners` and `pronouns`. `verbs` may hold further copulas by any name that
   `copula` or `copula_place` uses. An entry is a mapping with `lemma`, or the lemma alone.
   A verb's `object:`/`recipient:` is a case or an adposition, and outranks `cases`; {case:, adposition:} gives
-  both. A relation has `lemma` ("" if the case says it), `case`, `position`. An adverb may have `slot:
-  frequency` (any name that `order` lists). An adjective may have `copula:`. A connective may have `comma: true`.
+  both. Its `of_person:` names the entry that takes its place where the object is a person. A relation has `lemma`
+  ("" if the case says it), `case`, `position`. An adverb may have `slot: frequency` (any name that `order` lists).
+  An adjective may have `copula:`. A connective may have `comma: true`.
 
 Slots of `order`: subject, verb (finite), rest (non-finite parts), negation, object, recipient, predicate, place,
 manner, time; and frequency for adverbs that say so. If not listed, rest follows the verb, negation precedes
@@ -128,6 +130,8 @@ class Language:
 
     def order(self, s: Setting, slots: Mapping[str, list[Word]]) -> list[str]:
         """The order of the slots; verb-second languages put the finite verb after the first one filled."""
+        if s.clause.verb == "be" and self.syntax.order_be:
+            return self.syntax.order_be
         order = self.syntax.order_subordinate if s.subordinate else self.syntax.order
         if not self.syntax.verb_second or s.subordinate:
             return order
@@ -184,13 +188,15 @@ class Language:
         return {"verb": [w for w in words[:1] if w.text], "rest": [w for w in words[1:] if w.text]}
 
     def verb_entry(self, s: Setting) -> Entry:
-        """The lexicon entry of the clause's verb; predicates may ask for another copula."""
+        """The lexicon entry of the clause's verb; predicates may ask for another copula, persons for another verb."""
         c = s.clause
         if c.predicate:
             return self.lexicon.verbs[self.lexicon.adjectives[c.predicate].get("copula", "be")]
         if c.verb == "be":
             return self.lexicon.verbs[self.syntax.get("copula_place", "be")]
-        return self.lexicon.verbs[c.verb]
+        entry = self.lexicon.verbs[c.verb]
+        to_person = "of_person" in entry and c.object and c.object.concept in self.world.nouns.get("person", ())
+        return self.lexicon.verbs[entry["of_person"]] if to_person else entry
 
     def verb_features(self, s: Setting) -> Features:
         """Tense and polarity of the clause with number, gender and person of what the verb agrees with."""
@@ -298,7 +304,7 @@ class Language:
         if role == "place" and s.clause.place:
             relation = self.lexicon.relations[s.clause.place[0]]
             return relation.get("case", ""), relation["lemma"]
-        governed = self.lexicon.governed(s.clause.verb, role)
+        governed = self.lexicon.governed(self.verb_entry(s)["concept"], role)
         if governed is not None:
             return governed
         return self.syntax.marking(role, lambda name: self.fact(name, role, s))

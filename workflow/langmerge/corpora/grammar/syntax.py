@@ -32,6 +32,7 @@ class Syntax:
         self.order_subordinate = (
             self._order("order_subordinate", data["order_subordinate"]) if "order_subordinate" in data else self.order
         )
+        self.order_be = self._order("order_be", data["order_be"]) if "order_be" in data else None
         self.verb_second = bool(data.get("verb_second", False))
         self.final = str(data.get("final", "."))
         drop = data.get("pro_drop", False)

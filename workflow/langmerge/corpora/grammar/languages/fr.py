@@ -138,16 +138,6 @@ class French(Language):
         forms = {"past": imperfect, "present": present, "future": future}[f.tense](entry)
         return VerbGroup(pronoun + forms[person], noun, main=0)
 
-    def verb_entry(self, s: Setting) -> Entry:
-        """The entry, or that of `of_person` where the object is a person: visiter, rendre visite à."""
-        entry = super().verb_entry(s)
-        person = s.clause.object is not None and s.clause.object.concept in self.world.nouns.get("person", ())
-        return self.lexicon.verbs[entry["of_person"]] if person and "of_person" in entry else entry
-
-    def marking(self, role: str, s: Setting) -> tuple[str, str]:
-        """The entry that the clause uses decides what it governs."""
-        return self.lexicon.governed(self.verb_entry(s)["concept"], role) or super().marking(role, s)
-
     def constituents(self, s: Setting) -> dict[str, list[Word]]:
         """As usual, with the second part of the negation in a slot of its own."""
         pas = [Word("pas", "negation", "not", "PART", DEFAULT, s.index)] if s.clause.negative else []

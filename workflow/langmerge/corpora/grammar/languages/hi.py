@@ -10,7 +10,6 @@ Further reading: McGregor, Outline of Hindi Grammar (3rd edition, 1995).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -191,15 +190,6 @@ class Hindi(Language):
         lemma = self.lexicon.adjectives[np.adjective]["lemma"] if np.adjective else ""
         same = agree(lemma, noun["gender"], plural=True) == agree(lemma, noun["gender"])
         return same and inflect(noun, plural=True) == inflect(noun)
-
-    def order(self, s: Setting, slots: Mapping[str, list[Word]]) -> list[str]:
-        """With "be" the place is the predicate and stands right before the verb, after adverbs."""
-        order = super().order(s, slots)
-        if s.clause.verb != "be":
-            return order
-        order = [name for name in order if name != "place"]
-        at = order.index("predicate")
-        return [*order[:at], "place", *order[at:]]
 
     def controller(self, s: Setting) -> Features:
         """The subject; under ने the noun of the conjunct verb, else a bare object, else masculine singular."""

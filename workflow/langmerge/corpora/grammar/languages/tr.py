@@ -11,7 +11,6 @@ Further reading: Göksel and Kerslake, Turkish: A Comprehensive Grammar (2005).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from langmerge.corpora.grammar.language import Entry, Features, Language, Setting, VerbGroup, Word
@@ -132,15 +131,6 @@ class Turkish(Language):
         noun = entry["lemma"].rpartition(" ")[0]
         finite = conjugate(entry, f.tense, f.negative, f.person, f.number)
         return VerbGroup(finite, (noun,) if noun else (), main=0)
-
-    def order(self, s: Setting, slots: Mapping[str, list[Word]]) -> list[str]:
-        """With "be" the place is the predicate and stands right before the verb, after adverbs."""
-        order = super().order(s, slots)
-        if s.clause.verb != "be":
-            return order
-        order = [name for name in order if name != "place"]
-        at = order.index("predicate")
-        return [*order[:at], "place", *order[at:]]
 
     def controller(self, s: Setting) -> Features:
         """A noun in the plural takes a singular verb; only `they` is told by the verb."""

@@ -1,0 +1,98 @@
+"""Figures of the subspaces in which models represent sentences: principal angles by layer, maps of the models. Pure."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from matplotlib.ticker import MaxNLocator
+
+from langmerge.reporting.figures import COLUMN, MARKERS, TEXT, Figure, colour, panels, settle, style
+from langmerge.reporting.figures_models import LINES, layer_panels
+from langmerge.reporting.load import Results
+from langmerge.reporting.samples import arrow
+from langmerge.reporting.tables_models import angles_of, model_label
+
+SPAN = "target"  # the span whose maps are drawn
+ALL = "all"  # in the column direction: distances of all directions taken together
+
+
+def angle_figure(results: Results) -> Figure | None:
+    """Median principal angle by layer, in the form of the figure of CKA; None without measurements."""
+    table = angles_of(results)
+    if table.empty:
+        return None
+    k = ", ".join(map(str, sorted(set(table.k))))
+    with style():
+        null = ("null_degrees", "random subspaces")
+        drawing = layer_panels(results, table, "median_degrees", "median principal angle (°)", null)
+        drawing.axes[0].set_ylim(bottom=0)  # shared
+        settle(drawing)
+    return Figure(
+        "angles",
+        "Principal angles by layer",
+        f"Median principal angle between the subspaces of the {k} leading principal directions of two models' span "
+        f"means on the same sentences. {LINES}",
+        drawing,
+    )
+
+
+def _looks(results: Results, models: list[str]) -> dict[str, dict[str, Any]]:
+    """Marker, colour and name in the legend by model: a colour for each language, shapes for all others."""
+    looks: dict[str, dict[str, Any]] = {}
+    for i, code in enumerate(results.languages):
+        for group in results.groups:
+            name = f"specialist {code}"
+            looks[results.direction(group, code)] = {"color": colour(i), "marker": "o", "label": name}
+    looks["base"] = {"color": "black", "marker": "s", "label": model_label("base")}
+    looks["joint"] = {"color": "black", "marker": "*", "label": model_label("joint")}
+    merges = [model for model in models if model not in looks]
+    for i, model in enumerate(merges):
+        marker = MARKERS[2:][i % len(MARKERS[2:])]
+        looks[model] = {"color": "0.35", "markerfacecolor": "white", "marker": marker, "label": model_label(model)}
+    return looks
+
+
+def map_figure(results: Results) -> Figure | None:
+    """Maps of the models by layer, a row for each direction group; None without measurements."""
+    table = results.mds
+    if table.empty:
+        return None
+    table = table[(table.span == SPAN) & (table.direction == ALL) & (table.seed == table.seed.min())].dropna()
+    if table.empty:
+        return None
+    groups, layers = list(dict.fromkeys(table.group)), sorted(set(table.layer))
+    with style():
+        looks = _looks(results, list(dict.fromkeys(table.model)))
+        width = max(COLUMN, TEXT * len(layers) / 4)
+        lines = -(-len({look["label"] for look in looks.values()}) // (len(layers) + 1))  # of the legend
+        height = 0.5 + 0.16 * lines + (width / len(layers) + 0.05) * len(groups)
+        drawing, axes = panels(len(groups), len(layers), width, height, sharex=True, sharey=True)
+        side = 1.15 * float(table[["x", "y"]].abs().to_numpy().max()) or 1.0
+        legend: dict[str, Any] = {}
+        for (g, group), (c, layer) in itertools.product(enumerate(groups), enumerate(layers)):
+            ax = axes[g, c]
+            here = table[(table.group == group) & (table.layer == layer)]
+            for model, x, y in zip(here.model, here.x, here.y, strict=True):
+                (point,) = ax.plot(x, y, linestyle="", markersize=5, **looks[model])
+                legend.setdefault(looks[model]["label"], point)
+            ax.set_title(f"{arrow(group, results.pivot)}, layer {layer}")
+            ax.set_aspect("equal")
+            ax.set(xlim=(-side, side), ylim=(-side, side))
+        for ax in axes[-1]:
+            ax.set_xlabel("first axis")
+            ax.xaxis.set_major_locator(MaxNLocator(4))
+        for ax in axes[:, 0]:
+            ax.set_ylabel("second axis")
+            ax.yaxis.set_major_locator(MaxNLocator(4))
+        drawing.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=len(layers) + 1)
+        settle(drawing)
+    seed = f" Seed {results.seeds[0]}." if len(results.seeds) > 1 else ""
+    return Figure(
+        "maps",
+        "Maps of the models",
+        f"Classical multidimensional scaling of the distances between models, {SPAN} span: root mean squared sine of "
+        "the principal angles, over all directions. Models near each other represent the sentences in similar "
+        f"subspaces; the scale is that of the distance and equal in all panels, the axes have no meaning.{seed}",
+        drawing,
+    )
