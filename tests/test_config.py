@@ -239,3 +239,15 @@ def test_data_root_must_be_named_where_it_is_used(folder):
 )
 def test_a_list_is_a_grid_unless_the_parameter_is_one(method, grid, expected):
     assert len(list(config.candidates(method, grid))) == expected
+
+
+def test_a_missing_data_file_is_reported_before_any_job(folder, tmp_path):
+    """With the nearest name in its folder."""
+    for split in ("train", "dev", "tests"):
+        for language in ("es", "it", "de", "tr"):
+            (tmp_path / f"{split}.en-{language}.tsv").write_text("en\tes\n")
+    source = {s: {"path": "{data_root}/" + s + ".en-{language}.tsv"} for s in ("train", "dev", "test")}
+    edit(folder, SCALE, "corpus", {"kind": "files", "splits": source})
+    made = build(folder, data_root=str(tmp_path))
+    with pytest.raises(InputError, match=r"test\.en-es\.tsv: file not found.*did you mean tests\.en-es\.tsv"):
+        plan.check_files(made.jobs.values())

@@ -50,10 +50,13 @@ def load_plans():
     """The plans of all configured studies by name; a mistake in a configuration file ends here, before any job."""
     try:
         settings = study_config.load_workflow(config)
-        return settings, {
+        plans = {
             name: study_plan.build(study_config.load(settings, name), name)
             for name in settings.studies
         }
+        for plan in plans.values():
+            study_plan.check_files(plan.jobs.values())
+        return settings, plans
     except InputError as error:
         raise WorkflowError(str(error)) from None
 
@@ -103,7 +106,7 @@ def job_weights(wildcards):
 
 def job_files(wildcards):
     """Data files of the user or the repository that a job reads."""
-    return [path for path in JOBS[wildcards.folder].files if Path(path).is_file()]
+    return list(JOBS[wildcards.folder].files)
 
 
 def job_spec(wildcards):

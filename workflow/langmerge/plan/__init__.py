@@ -6,6 +6,7 @@ langmerge.plan`` prints the plan with predicted tokens, FLOPs, disk and time bef
 """
 
 from langmerge.plan.build import build
+from langmerge.plan.corpora import check_files
 from langmerge.plan.graph import Job, Model, Plan, System, result_folder
 
-__all__ = ["Job", "Model", "Plan", "System", "build", "result_folder"]
+__all__ = ["Job", "Model", "Plan", "System", "build", "check_files", "result_folder"]

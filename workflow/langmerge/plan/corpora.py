@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
@@ -31,6 +33,17 @@ def add_corpora(draft: Draft) -> None:
             modules=("langmerge.corpora.contamination",),
         )
     )
+
+
+def check_files(jobs: Iterable[Job]) -> None:
+    """:class:`InputError` for a data file that is not there, with the nearest name in its folder."""
+    for job in jobs:
+        for path in map(Path, job.files):
+            if not path.is_file():
+                present = sorted(other.name for other in path.parent.glob("*")) if path.parent.is_dir() else []
+                near = difflib.get_close_matches(path.name, present, n=1)
+                hint = f"did you mean {near[0]}?" if near else "check corpus.splits and data_root"
+                raise InputError(f"{path}: file not found, needed for {job.folder}; {hint}")
 
 
 def dependencies(
