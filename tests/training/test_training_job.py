@@ -19,6 +19,12 @@ from langmerge.training.loop import Run
 from langmerge.training.settings import Settings, check
 
 
+@pytest.fixture(autouse=True)
+def states_as_often_as_asked_for(monkeypatch):
+    """Tests ask for a state at every step; on a slow disk the loop would space them out."""
+    monkeypatch.setattr(loop, "SPACING", 0.0)
+
+
 def outputs(folder):
     return read_manifest(folder)["outputs"]
 
@@ -107,7 +113,6 @@ def test_a_death_while_writing_the_state_keeps_the_one_before(
             raise ZeroDivisionError
 
     monkeypatch.setattr(state, "save_file", cut_off)
-    monkeypatch.setattr(loop, "SPACING", 0.0)
     with pytest.raises(ZeroDivisionError):
         train(recipe, inputs, tmp_path / "m")
     resumed_at = []

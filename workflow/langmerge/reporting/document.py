@@ -16,6 +16,7 @@ from langmerge.reporting.table import Table
 from langmerge.reporting.tables_data import data_table, example_table, printable
 from langmerge.reporting.tables_scores import (
     SIGNIFICANT,
+    further_tables,
     output_table,
     pair_table,
     patch_table,
@@ -115,6 +116,7 @@ def compose(results: Results) -> Document:
                 figures.retention_figure(scores),
                 retention_table(scores, samples.retention) if merged else None,
                 retention_table(scores, samples.ratio) if merged else None,
+                *(table for group in groups for table in further_tables(scores, group)),
                 output_table(scores),
             ),
         ),

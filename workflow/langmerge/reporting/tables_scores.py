@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from langmerge.reporting import samples
@@ -118,6 +119,51 @@ def score_table(scores: Scores, group: str, metrics: tuple[str, ...] = ("bleu", 
     return Table(
         name, title, caption, ["Metric", "System", *columns], body, pd.DataFrame(data), rules=rules, text_columns=2
     )
+
+
+def further_tables(scores: Scores, group: str, metrics: tuple[str, ...] = ("bleu", "chrf")) -> list[Table]:
+    """The same rows on each further test set of the study: scores averaged over seeds, without tests."""
+    r = scores.results
+    found = r.scores.set_index(["split", "key", "direction", "metric"]).score
+    tables = []
+    for split in [split for split in r.scores.split.unique() if split != r.split]:
+        body, data = [], []
+        for row in scores.rows(group):
+            texts = []
+            for metric in metrics:
+                by_language = {
+                    code: float(
+                        np.mean(
+                            [
+                                found.get((split, key, r.direction(group, code), metric), np.nan)
+                                for (_, language), key in row.keys.items()
+                                if language == code
+                            ]
+                        )
+                    )
+                    for code in r.languages
+                }
+                by_language[MEAN] = float(np.mean(list(by_language.values())))
+                texts += [number(value) for value in by_language.values()]
+                data += [
+                    {"system": row.name, "metric": metric, "language": code, "score": value}
+                    for code, value in by_language.items()
+                ]
+            body.append(cells([row.label, *texts]))
+        columns = [*r.languages, MEAN]
+        sentences = int(r.scores[r.scores.split == split].n.max())
+        tables.append(
+            Table(
+                f"scores_{split}_{group.replace('-', '_')}",
+                f"Translation quality on {split}, {arrow(group, r.pivot)}",
+                f"A further test set, never tuned on; at most {sentences} sentences per direction, mean over seeds.",
+                ["System", *columns * len(metrics)],
+                body,
+                pd.DataFrame(data),
+                [(METRICS[metric], len(columns)) for metric in metrics],
+            )
+        )
+    return tables
 
 
 def retention_table(scores: Scores, measure: Callable[..., Sample], metric: str = "bleu") -> Table:
