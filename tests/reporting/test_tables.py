@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,6 +46,20 @@ def test_score_table_shows_the_scores_and_their_mean(scores: Scores) -> None:
     diagonal = written["seed1/from-en/en-hi", "en-hi", "bleu"]
     assert cell(table, "Specialist (own language)", "hi").text == f"{diagonal:.1f}"
     assert table.spans == [("BLEU", 5), ("chrF++", 5)]
+
+
+def test_a_further_test_set_has_a_table_of_its_own(results: Results) -> None:
+    """Its scores, planted one point above the main set's, and their mean."""
+    main = results.scores[results.scores.split == results.split]
+    news = main.assign(split="news", score=main.score + 1)
+    both = Scores(dataclasses.replace(results, scores=pd.concat([results.scores, news], ignore_index=True)))
+    group = results.groups[0]
+    assert tables_scores.further_tables(Scores(results), group) == []
+    (table,) = tables_scores.further_tables(both, group)
+    assert table.name == f"scores_news_{group.replace('-', '_')}"
+    expected = tables_scores.score_table(both, group).data.set_index(["system", "metric", "language"]).score + 1
+    found = table.data.set_index(["system", "metric", "language"]).score
+    pd.testing.assert_series_equal(found.sort_index(), expected.sort_index())
 
 
 def test_daggers_are_the_comparisons_verdicts(scores: Scores) -> None:
