@@ -5,11 +5,14 @@ All recipes of a pass look at the same block, so whatever two of them need is re
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from langmerge.merging.methods.task_vectors import drop_and_rescale
 from langmerge.merging.randomness import kept, random_bits, stream_key
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -42,29 +45,39 @@ class Block:
         self.start = start
         self.count = count
         self._compute = compute
-        self._values: dict[str, Tensor] = {}
-        self._deltas: dict[tuple[str, str], Tensor] = {}
-        self._bits: dict[tuple[int, str], Tensor] = {}
+        self._shared: dict[tuple, Any] = {}
+
+    @property
+    def matrix(self) -> tuple[int, int]:
+        """(rows, columns) of this block: it holds whole rows, a row being what the last dimension counts."""
+        columns = max(1, self.shape[-1] if self.shape else 1)
+        return self.count // columns, columns
+
+    @property
+    def row(self) -> int:
+        """Index of the block's first row in the tensor."""
+        return self.start // self.matrix[1]
+
+    def shared(self, key: tuple, compute: Callable[[], Result]) -> Result:
+        """What several recipes need of this block: computed by the first that asks for `key`, never changed."""
+        if key not in self._shared:
+            self._shared[key] = compute()
+        return self._shared[key]
 
     def value(self, name: str) -> Tensor:
         """Values of a source or recipe, float32 (count,)."""
-        if name not in self._values:
-            self._values[name] = self._compute(self, name)
-        return self._values[name]
+        return self.shared(("value", name), lambda: self._compute(self, name))
 
     def delta(self, vector: TaskVector) -> Tensor:
         """The task vector's values, float32 (count,)."""
-        key = (vector.model, vector.base)
-        if key not in self._deltas:
-            self._deltas[key] = self.value(vector.model) - self.value(vector.base)
-        delta = self._deltas[key]
+        model, base = vector.model, vector.base
+        delta = self.shared(("delta", model, base), lambda: self.value(model) - self.value(base))
         if vector.seed is None or vector.density >= 1:
             return delta
-        keep = kept(self._random(vector.seed, vector.model), vector.density)
+        keep = kept(self.random(vector.seed, model), vector.density)
         return drop_and_rescale(delta, keep, vector.density)
 
-    def _random(self, seed: int, model: str) -> Tensor:
-        if (seed, model) not in self._bits:
-            key = stream_key(seed, model, self.tensor)
-            self._bits[seed, model] = random_bits(key, self.start, self.count)
-        return self._bits[seed, model]
+    def random(self, seed: int, model: str) -> Tensor:
+        """int32 (count,), uniform in [0, 2^31): the random stream of (seed, model) at these elements."""
+        key = stream_key(seed, model, self.tensor)
+        return self.shared(("random", seed, model), lambda: random_bits(key, self.start, self.count))

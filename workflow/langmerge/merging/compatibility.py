@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langmerge.merging.reader import ModelFolder
+from langmerge.merging.sources import Source
 
 SAME_CONFIG = (
     "model_type",
@@ -19,7 +19,7 @@ INPUT_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "wor
 OUTPUT_EMBEDDINGS = ("lm_head.weight", "embed_out.weight")
 
 
-def check_compatible(models: Sequence[ModelFolder]) -> dict[str, str]:
+def check_compatible(models: Sequence[Source]) -> dict[str, str]:
     """Check all models against the first; ValueError names the tensor or key, both models and both values.
 
     Returns the tied tensors that need not be merged: {output embedding: input embedding} where config.json
@@ -34,7 +34,7 @@ def check_compatible(models: Sequence[ModelFolder]) -> dict[str, str]:
     return tied
 
 
-def _tied(models: Sequence[ModelFolder]) -> dict[str, str]:
+def _tied(models: Sequence[Source]) -> dict[str, str]:
     if not all((model.json("config.json") or {}).get("tie_word_embeddings") for model in models):
         return {}
     names = models[0].tensors
@@ -43,7 +43,7 @@ def _tied(models: Sequence[ModelFolder]) -> dict[str, str]:
     return dict.fromkeys(stored, inputs[0]) if len(inputs) == 1 else {}
 
 
-def _check_config(first: ModelFolder, other: ModelFolder) -> None:
+def _check_config(first: Source, other: Source) -> None:
     a, b = first.json("config.json") or {}, other.json("config.json") or {}
     for key in SAME_CONFIG:
         if key in a and key in b and a[key] != b[key]:
@@ -53,7 +53,7 @@ def _check_config(first: ModelFolder, other: ModelFolder) -> None:
             )
 
 
-def _check_tensors(first: ModelFolder, other: ModelFolder, tied: set[str]) -> None:
+def _check_tensors(first: Source, other: Source, tied: set[str]) -> None:
     a, b = set(first.tensors) - tied, set(other.tensors) - tied
     for names, has, lacks in ((a - b, first, other), (b - a, other, first)):
         if names:
@@ -86,7 +86,7 @@ def vocabulary(tokenizer: Mapping[str, Any]) -> dict[str, int]:
     return tokens
 
 
-def _check_vocabulary(first: ModelFolder, other: ModelFolder) -> None:
+def _check_vocabulary(first: Source, other: Source) -> None:
     one, two = first.json("tokenizer.json"), other.json("tokenizer.json")
     if one is None or two is None:
         return

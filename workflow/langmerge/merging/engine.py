@@ -18,9 +18,10 @@ from torch import Tensor
 from langmerge.merging.block import Block
 from langmerge.merging.compatibility import check_compatible
 from langmerge.merging.gathers import Gather, Gathers
-from langmerge.merging.kernels import Kernel, make_kernel
-from langmerge.merging.reader import ModelFolder, TensorEntry, blocks
+from langmerge.merging.kernels import Context, Kernel, make_kernel
+from langmerge.merging.reader import ModelFolder, blocks
 from langmerge.merging.recipe import Recipe, in_order
+from langmerge.merging.sources import Source, TensorEntry
 from langmerge.merging.statistics import DeltaStatistics, OutputStatistics
 
 BLOCK = 1 << 20
@@ -42,7 +43,8 @@ class Merge:
 
     Args:
         recipes: the merges; they may use one another by name.
-        sources: name -> folder of each model that the recipes use (others are not opened).
+        sources: name -> folder or view of each model that the recipes use (others are not opened).
+        data: name -> folder of what was measured of models, where recipes name it.
         outputs: names of the recipes whose pieces are wanted; default: all.
         dtype: element type of all floating outputs; default: tensor by tensor that of the reference.
         block: elements of a block.
@@ -55,8 +57,9 @@ class Merge:
     def __init__(
         self,
         recipes: Sequence[Recipe],
-        sources: Mapping[str, Path],
+        sources: Mapping[str, Path | Source],
         *,
+        data: Mapping[str, Path | Source] | None = None,
         outputs: Iterable[str] | None = None,
         dtype: torch.dtype | None = None,
         block: int = BLOCK,
@@ -68,6 +71,7 @@ class Merge:
             raise ValueError(f"block: {block} elements; expected at least 1")
         if dtype is not None and not dtype.is_floating_point:
             raise ValueError(f"dtype: {dtype} is not a floating point type")
+        data = data or {}
         ordered = in_order(recipes, sources)
         wanted = {recipe.name for recipe in recipes} if outputs is None else set(outputs)
         self.recipes = _used(ordered, wanted)
@@ -77,18 +81,19 @@ class Merge:
         self._by_name = {recipe.name: recipe for recipe in self.recipes}
         used = dict.fromkeys(name for recipe in self.recipes for name in recipe.inputs)
         with ExitStack() as stack:
-            self._models: dict[str, ModelFolder] = {}
+            self._models: dict[str, Source] = {}
             for name in used:
                 if name not in self._by_name:
-                    model = self._models[name] = ModelFolder(name, Path(sources[name]))
-                    stack.callback(model.close)
+                    self._models[name] = _opened(name, sources, stack)
+            self._data = {
+                name: _opened(name, data, stack)
+                for name in dict.fromkeys(name for recipe in self.recipes for name in recipe.measured)
+            }
             self._tied = check_compatible(list(self._models.values()))
             first = next(iter(self._models.values()))
             self._names = [name for name in first.tensors if name not in self._tied]
             self._gathers = Gathers()
-            self._kernels: dict[str, Kernel] = {
-                recipe.name: make_kernel(recipe, self._gathers, self._names) for recipe in self.recipes
-            }
+            self._kernels = {recipe.name: self._make_kernels(recipe) for recipe in self.recipes}
             self._stack = stack.pop_all()
         self._inner = set(used) & set(self._by_name)
         self._output_statistics = {name: OutputStatistics() for name in self.outputs} if statistics else {}
@@ -97,7 +102,7 @@ class Merge:
         self._delta_statistics = {name: shared[group] for name, group in groups.items() if group}
         self._shared_statistics = list(shared.values())
 
-    def reference(self, recipe: str) -> ModelFolder:
+    def reference(self, recipe: str) -> Source:
         """The base or first model of a recipe: gives element types, configuration and tokenizer."""
         name = recipe
         while name in self._by_name:
@@ -131,7 +136,7 @@ class Merge:
         result: dict[str, Any] = {
             "recipe": self._by_name[recipe].to_json(),
             "reference": self.reference(recipe).name,
-            **self._kernels[recipe].notes,
+            **{key: value for kernel in self._kernels[recipe].values() for key, value in kernel.notes.items()},
         }
         if recipe not in self._output_statistics:
             return result
@@ -139,12 +144,10 @@ class Merge:
         if recipe in self._delta_statistics:
             parts.append(self._delta_statistics[recipe])
             result["models"] = self._delta_statistics[recipe].models
-        floating = [
-            name for name in self._names if self._entry(name).dtype.is_floating_point and self._entry(name).numel
-        ]
         result["total"] = {key: value for part in parts for key, value in part.total().items()}
         result["tensors"] = {
-            name: {key: value for part in parts for key, value in part.tensor(name).items()} for name in floating
+            name: {key: value for part in parts for key, value in part.tensor(name).items()}
+            for name in self._floating()
         }
         return result
 
@@ -163,7 +166,7 @@ class Merge:
     def _value(self, block: Block, name: str) -> Tensor:
         """Float32 values of a block of a source or recipe."""
         if name in self._by_name:
-            return self._kernels[name].merge(block)
+            return self._kernels[name][block.tensor].merge(block)
         values = self._models[name].read(block.tensor, block.start, block.count).to(torch.float32)
         # The sum is finite only if all values are; it may overflow although they are, hence the second look.
         if not torch.isfinite(values.sum()) and not torch.isfinite(values).all():
@@ -171,8 +174,25 @@ class Merge:
         return values
 
     def _blocks(self, entry: TensorEntry) -> "_Sweeps":
-        whole = any(kernel.whole_tensors for kernel in self._kernels.values())
+        whole = any(kernels[entry.name].whole(entry.name) for kernels in self._kernels.values())
         return _Sweeps(entry, entry.numel if whole else self._block, self._value)
+
+    def _make_kernels(self, recipe: Recipe) -> dict[str, Kernel]:
+        """The kernel of each tensor: one for the recipe and one for each of its rules."""
+        kernels: dict[str, Kernel] = {}
+        rests_on: dict[Gather, None] = {}
+        for region, names in recipe.regions(self._floating()):
+            tensors = {name: self._entry(name).shape for name in names}
+            measured = {model: self._data[name] for model, name in region.data.items()}
+            kernel = make_kernel(region, Context(tensors, measured, self._gathers))
+            rests_on |= dict.fromkeys((*kernel.gathers, *self._gathers.needs_of(region.inputs)))
+            kernels |= dict.fromkeys(names, kernel)
+        self._gathers.of_recipe[recipe.name] = tuple(rests_on)
+        return kernels
+
+    def _floating(self) -> list[str]:
+        """Names of the tensors that are merged; those of whole numbers and empty ones are passed on."""
+        return [name for name in self._names if self._entry(name).dtype.is_floating_point and self._entry(name).numel]
 
     def _gather_models(self) -> None:
         """Complete the gathers over whole models, level by level."""
@@ -184,27 +204,27 @@ class Merge:
                 gather.begin()
             for index in range(max(gather.rounds for gather in now)):
                 active = [gather for gather in now if index < gather.rounds]
-                for name in self._names:
-                    entry = self._entry(name)
-                    if not entry.dtype.is_floating_point or not entry.numel:
+                for name in self._floating():
+                    looking = [gather for gather in active if name in gather.tensors]
+                    if not looking:
                         continue
-                    sweeps = self._blocks(entry)
-                    _gather_tensor(below, sweeps)
+                    sweeps = self._blocks(self._entry(name))
+                    _gather_tensor(below, name, sweeps)
                     for block in sweeps:
-                        for gather in active:
+                        for gather in looking:
                             gather.update(index, block)
                 for gather in active:
                     gather.end(index)
 
     def _merge_tensor(self, entry: TensorEntry) -> Iterator[Piece]:
         sweeps = self._blocks(entry)
-        _gather_tensor(self._gathers, sweeps)
+        _gather_tensor(self._gathers, entry.name, sweeps)
         for block in sweeps:
             for statistics in self._shared_statistics:
                 statistics.add(block)
             for name in self.outputs:
                 # Only what other recipes use as well is kept with the block.
-                exact = block.value(name) if name in self._inner else self._kernels[name].merge(block)
+                exact = block.value(name) if name in self._inner else self._kernels[name][entry.name].merge(block)
                 reference = self.reference(name)
                 rounded = exact.to(self._output_dtype(reference.tensors[entry.name]))
                 if not torch.isfinite(rounded.to(torch.float32)).all():
@@ -220,7 +240,7 @@ class Merge:
     def _copy_tensor(self, entry: TensorEntry) -> Iterator[Piece]:
         """Tensors of whole numbers (and empty ones) must be the same everywhere and are passed on."""
         first, *others = self._models.values()
-        for start, count in list(blocks(entry.numel, self._block)) or [(0, 0)]:
+        for start, count in list(blocks(entry.shape, self._block)) or [(0, 0)]:
             values = first.read(entry.name, start, count)
             for other in others:
                 if count and not torch.equal(values, other.read(entry.name, start, count)):
@@ -239,7 +259,7 @@ class Merge:
                 if name not in model.tensors:
                     continue
                 same = model.tensors[name].shape == model.tensors[twin].shape
-                for part in blocks(model.tensors[twin].numel, self._block):
+                for part in blocks(model.tensors[twin].shape, self._block):
                     same = same and torch.equal(model.read(name, *part), model.read(twin, *part))
                 if not same:
                     raise ValueError(
@@ -261,16 +281,16 @@ class _Sweeps:
         if self._only:
             yield self._only
             return
-        for start, count in blocks(self._entry.numel, self._block):
+        for start, count in blocks(self._entry.shape, self._block):
             block = Block(self._entry.name, self._entry.shape, start, count, self._value)
             if count == self._entry.numel:
                 self._only = block
             yield block
 
 
-def _gather_tensor(gathers: Iterable[Gather], sweeps: _Sweeps) -> None:
-    """Complete those of the gathers that look at one tensor, level by level."""
-    waiting = [gather for gather in gathers if gather.scope == "tensor"]
+def _gather_tensor(gathers: Iterable[Gather], tensor: str, sweeps: _Sweeps) -> None:
+    """Complete those of the gathers that look at single tensors and at this one, level by level."""
+    waiting = [gather for gather in gathers if gather.scope == "tensor" and tensor in gather.tensors]
     for level in sorted({gather.level for gather in waiting}):
         now = [gather for gather in waiting if gather.level == level]
         for gather in now:
@@ -282,6 +302,16 @@ def _gather_tensor(gathers: Iterable[Gather], sweeps: _Sweeps) -> None:
                     gather.update(index, block)
             for gather in active:
                 gather.end(index)
+
+
+def _opened(name: str, folders: Mapping[str, Path | Source], stack: ExitStack) -> Source:
+    """The source of this name, to be closed with `stack`."""
+    if name not in folders:
+        raise ValueError(f"no measured data named {name!r}; known: {', '.join(sorted(folders)) or 'none'}")
+    known = folders[name]
+    source = known if isinstance(known, Source) else ModelFolder(name, Path(known))
+    stack.callback(source.close)
+    return source
 
 
 def _used(ordered: Sequence[Recipe], wanted: set[str]) -> list[Recipe]:

@@ -18,13 +18,17 @@ Scope = Literal["tensor", "model"]
 
 
 class Gather:
-    """Base class. `needs` are gathers that must be complete first; they give the `level` of this one."""
+    """Base class: looks at the blocks of `tensors`, one tensor after another or all as one model.
+
+    `needs` are gathers that must be complete first; they give the `level` of this one.
+    """
 
     rounds = 1
 
     def __init__(self, scope: Scope, needs: Iterable["Gather"] = ()) -> None:
         self.scope = scope
         self.needs = tuple(needs)
+        self.tensors: set[str] = set()
         self.level: int = 1 + max((need.level for need in self.needs), default=-1)
 
     def begin(self) -> None:
@@ -55,11 +59,19 @@ class Gathers:
         """Gathers that must be complete before the values of these sources or recipes can be computed."""
         return tuple({gather: None for name in names if name for gather in self.of_recipe.get(name, ())})
 
-    def get(self, key: tuple, make: Callable[[], AnyGather]) -> AnyGather:
-        """The gather known by `key`, made on first use."""
-        if key not in self._by_key:
-            self._by_key[key] = make()
-        return self._by_key[key]  # type: ignore[return-value]
+    def get(self, key: tuple, make: Callable[[], AnyGather], tensors: Iterable[str]) -> AnyGather:
+        """The gather known by `key`, made on first use, that looks at `tensors`.
+
+        What is gathered of each tensor is shared by all who ask for it; what is gathered over a model is
+        shared by those who ask for the same tensors.
+        """
+        names = frozenset(tensors)
+        known = self._by_key.get(key) or self._by_key.get((key, names))
+        if known is None:
+            known = make()
+            self._by_key[key if known.scope == "tensor" else (key, names)] = known
+        known.tensors |= names
+        return known  # type: ignore[return-value]
 
     def __iter__(self):  # type: ignore[no-untyped-def]
         return iter(self._by_key.values())

@@ -5,13 +5,15 @@ Only safetensors; a pickle checkpoint could run code when loaded and is refused.
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
+
+from langmerge.merging.sources import Source, TensorEntry
 
 DTYPES: dict[str, torch.dtype] = {
     "F64": torch.float64,
@@ -33,22 +35,14 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 @dataclass(frozen=True)
-class TensorEntry:
-    """Where a tensor stands: `offset` is its first byte in `path`."""
+class StoredTensor(TensorEntry):
+    """A tensor of a file: `offset` is its first byte in `path`."""
 
-    name: str
-    dtype: torch.dtype
-    shape: tuple[int, ...]
     path: Path
     offset: int
 
-    @property
-    def numel(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
 
-
-class ModelFolder:
+class ModelFolder(Source):
     """A model in Hugging Face format, of which only the headers have been read.
 
     `tensors` maps names to entries in the order of the files. Use as a context manager or call `close`.
@@ -59,7 +53,7 @@ class ModelFolder:
         self.name = name
         self.folder = Path(folder)
         self._files: dict[Path, BinaryIO] = {}
-        self.tensors: dict[str, TensorEntry] = {}
+        self.tensors: dict[str, StoredTensor] = {}
         for path in _weight_files(name, self.folder):
             for entry in read_header(path):
                 if entry.name in self.tensors:
@@ -83,16 +77,6 @@ class ModelFolder:
             done += got
         return values
 
-    def json(self, file: str) -> dict[str, Any] | None:
-        """The JSON file of the folder, or None if there is none; ValueError if it is not JSON."""
-        path = self.folder / file
-        if not path.is_file():
-            return None
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path}: not valid JSON ({error})") from None
-
     def close(self) -> None:
         """Close all files."""
         for file in self._files.values():
@@ -100,13 +84,18 @@ class ModelFolder:
         self._files.clear()
 
 
-def blocks(numel: int, block: int) -> Iterator[tuple[int, int]]:
-    """(start, count) of consecutive pieces of at most `block` elements."""
-    for start in range(0, numel, block):
-        yield start, min(block, numel - start)
+def blocks(shape: Sequence[int], block: int) -> Iterator[tuple[int, int]]:
+    """(start, count) of consecutive pieces of a flattened tensor: whole rows, about `block` elements each.
+
+    A row is what the last dimension counts; it is never cut, so that methods may look at rows.
+    """
+    numel, row = math.prod(shape), max(1, shape[-1] if shape else 1)
+    step = max(row, block // row * row)
+    for start in range(0, numel, step):
+        yield start, min(step, numel - start)
 
 
-def read_header(path: Path) -> list[TensorEntry]:
+def read_header(path: Path) -> list[StoredTensor]:
     """The tensors of one safetensors file, by position.
 
     Raises ValueError if the header does not fit the file: not safetensors, truncated, overlapping or with
@@ -133,7 +122,7 @@ def read_header(path: Path) -> list[TensorEntry]:
             raise ValueError(f"{path}: tensor {name!r} has element type {dtype}; known: {', '.join(DTYPES)}")
         if begin != position or end - begin != math.prod(shape) * DTYPES[dtype].itemsize:
             raise ValueError(f"{path}: offsets of tensor {name!r} do not fit its shape {list(shape)}")
-        entries.append(TensorEntry(name, DTYPES[dtype], shape, path, 8 + length + begin))
+        entries.append(StoredTensor(name, DTYPES[dtype], shape, path, 8 + length + begin))
         position = end
     if 8 + length + position != size:
         raise ValueError(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from langmerge.merging.engine import BLOCK, Merge
 from langmerge.merging.recipe import Recipe
+from langmerge.merging.sources import Source
 from langmerge.merging.writer import SHARD_BYTES, WeightsWriter, atomic_folder, copy_model_files, write_json
 
 STATISTICS = "merge_statistics.json"
@@ -28,8 +29,9 @@ class Merged(NamedTuple):
 
 def state_dicts(
     recipes: Sequence[Recipe],
-    sources: Mapping[str, Path],
+    sources: Mapping[str, Path | Source],
     *,
+    data: Mapping[str, Path | Source] | None = None,
     together: int = 4,
     outputs: Sequence[str] | None = None,
     dtype: torch.dtype | None = None,
@@ -46,7 +48,7 @@ def state_dicts(
     by_name = {recipe.name: recipe for recipe in recipes}
     for start in range(0, len(wanted), together):
         names = wanted[start : start + together]
-        merge = Merge(recipes, sources, outputs=names, dtype=dtype, block=block, statistics=statistics)
+        merge = Merge(recipes, sources, data=data, outputs=names, dtype=dtype, block=block, statistics=statistics)
         flat = {
             name: {key: torch.empty(_numel(shape), dtype=kind) for key, kind, shape in merge.layout(name)}
             for name in names
@@ -92,9 +94,10 @@ def write_into(
 
 def write_models(
     recipes: Sequence[Recipe],
-    sources: Mapping[str, Path],
+    sources: Mapping[str, Path | Source],
     folders: Mapping[str, Path],
     *,
+    data: Mapping[str, Path | Source] | None = None,
     dtype: torch.dtype | None = None,
     block: int = BLOCK,
     shard_bytes: int = SHARD_BYTES,
@@ -106,7 +109,7 @@ def write_models(
     Returns the statistics by recipe. Raises FileExistsError if a folder is not empty, else what `Merge`
     raises.
     """
-    merge = Merge(recipes, sources, outputs=list(folders), dtype=dtype, block=block, statistics=statistics)
+    merge = Merge(recipes, sources, data=data, outputs=list(folders), dtype=dtype, block=block, statistics=statistics)
     with ExitStack() as stack:
         partial = {name: stack.enter_context(atomic_folder(Path(folder))) for name, folder in folders.items()}
         return write_into(merge, partial, shard_bytes=shard_bytes, progress=progress)

@@ -12,7 +12,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from langmerge.merging.reader import DTYPES, ModelFolder
+from langmerge.merging.reader import DTYPES
+from langmerge.merging.sources import Source
 
 SHARD_BYTES = 5_000_000_000
 """Default size above which the weights are spread over several files."""
@@ -134,7 +135,7 @@ class WeightsWriter:
             raise RuntimeError(f"{self._folder}: tensors not written in full: {incomplete[:3]}")
 
 
-def copy_model_files(reference: ModelFolder, folder: Path, dtype: torch.dtype | None) -> None:
+def copy_model_files(reference: Source, folder: Path, dtype: torch.dtype | None) -> None:
     """Configuration (with `dtype`, if the weights were converted to one) and tokenizer of the reference."""
     config = reference.json("config.json")
     if config is not None:

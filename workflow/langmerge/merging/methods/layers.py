@@ -3,6 +3,7 @@
 Layers are compared as integers, never as substrings: `layers.1` is not `layers.10`.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,6 +16,23 @@ def layer_index(name: str) -> int | None:
     `model.layers.10.mlp.experts.3.w` -> 10, `transformer.h.0.ln_1.weight` -> 0, `lm_head.weight` -> None.
     """
     return next((int(part) for part in name.split(".") if part.isdigit()), None)
+
+
+_PARTS = (
+    ("norms", re.compile(r"norm|(^|[._])ln_?[0-9f]")),
+    ("head", re.compile(r"^(lm_head|embed_out|output\.)")),
+    ("embeddings", re.compile(r"embed|(^|\.)w[tp]e\.")),
+    ("attention", re.compile(r"attn|attention")),
+    ("mlp", re.compile(r"mlp|ffn|feed_forward|expert")),
+)
+
+
+def part_of(name: str) -> str:
+    """What a tensor is part of: norms, head, embeddings, attention, mlp or other, from its name.
+
+    Norms come first: `self_attn.q_norm` is a norm; the output embeddings are the head.
+    """
+    return next((part for part, pattern in _PARTS if pattern.search(name)), "other")
 
 
 def number_of_layers(names: Iterable[str]) -> int:

@@ -1,0 +1,5 @@
+"""Methods that weigh models by what was measured on data."""
+
+from langmerge.catalogue.parameters import Method
+
+METHODS: tuple[Method, ...] = ()

@@ -1,0 +1,72 @@
+"""What binds a method to the engine: a kernel, and the context in which it is made."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from langmerge.merging.block import Block, TaskVector
+from langmerge.merging.gathers import AnyGather, Gather, Gathers
+from langmerge.merging.recipe import Recipe
+from langmerge.merging.sources import Source
+
+
+def never(tensor: str) -> bool:
+    """No tensor is needed whole."""
+    return False
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A recipe made ready: `merge` maps a block to new float32 values (count,).
+
+    `gathers` must be complete before. `whole` tells of a tensor's name whether the method needs it in one
+    block, as matrix methods do; others get blocks of whole rows. `notes` are decisions taken for these
+    models, kept with the statistics.
+    """
+
+    merge: Callable[[Block], Tensor]
+    gathers: tuple[Gather, ...] = ()
+    whole: Callable[[str], bool] = never
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a recipe is made ready for.
+
+    `tensors` are the names and shapes of those that this recipe merges (all of the model, or the part that
+    one of its rules is for). `data` holds, by model name, the folder with what was measured of it.
+    """
+
+    tensors: Mapping[str, tuple[int, ...]]
+    data: Mapping[str, Source]
+    gathers: Gathers
+
+    def gather(self, key: tuple, make: Callable[[], AnyGather]) -> AnyGather:
+        """The gather known by `key`, made on first use; recipes with the same key share it."""
+        return self.gathers.get(key, make, self.tensors)
+
+    def needs_of(self, names: Iterable[str | None]) -> tuple[Gather, ...]:
+        """Gathers that must be complete before the values of these sources or recipes can be computed."""
+        return self.gathers.needs_of(names)
+
+
+Make = Callable[[Recipe, Context], Kernel]
+"""A method's side of the engine: makes the kernel of a recipe. ValueError if these models do not suit it."""
+
+
+def base_of(recipe: Recipe) -> str:
+    """The base of a recipe whose method needs one."""
+    assert recipe.base is not None  # Recipe has checked it
+    return recipe.base
+
+
+def task_vectors_of(recipe: Recipe) -> list[TaskVector]:
+    """model - base for each model; after DARE's drop where the method has `seed` and `density`."""
+    base, seed = base_of(recipe), recipe.parameters.get("seed")
+    density = 1.0 if seed is None else recipe.parameters["density"]
+    if density >= 1:  # nothing is dropped: share all work with the undropped method
+        return [TaskVector(model, base) for model in recipe.models]
+    return [TaskVector(model, base, density, seed) for model in recipe.models]

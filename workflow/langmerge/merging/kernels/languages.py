@@ -1,0 +1,5 @@
+"""Methods of this project, made for merging languages."""
+
+from langmerge.merging.kernels.base import Make
+
+KERNELS: dict[str, Make] = {}

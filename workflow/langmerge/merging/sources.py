@@ -1,0 +1,64 @@
+"""What the engine can merge: anything that names tensors and reads ranges of their elements.
+
+A model folder is one (`langmerge.merging.reader`); views on folders are others: renumbered layers, rows by
+token, a base with a LoRA adapter. Values are always float, never pickles or code.
+"""
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """A tensor's name, element type and shape."""
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def numel(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+class Source(ABC):
+    """A model that is read piece by piece.
+
+    `name` is what messages call it, `tensors` its entries by name in order, `folder` where configuration and
+    tokenizer files stand.
+    """
+
+    name: str
+    folder: Path
+    tensors: Mapping[str, TensorEntry]
+
+    @abstractmethod
+    def read(self, tensor: str, start: int, count: int) -> Tensor:
+        """Elements start .. start + count - 1 of the flattened tensor, shape (count,), as stored."""
+
+    def whole(self, tensor: str) -> Tensor:
+        """A whole tensor in its shape, as stored."""
+        entry = self.tensors[tensor]
+        return self.read(tensor, 0, entry.numel).view(entry.shape)
+
+    def json(self, file: str) -> dict[str, Any] | None:
+        """A JSON file of the model (config.json, tokenizer.json), or None; ValueError if it is not JSON."""
+        path = self.folder / file
+        if not path.is_file():
+            return None
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: not valid JSON ({error})") from None
+
+    def close(self) -> None:  # noqa: B027 (most views have nothing to close)
+        """Close what was opened."""
