@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from langmerge.merging.methods.task_vectors import drop_and_rescale
 from langmerge.merging.randomness import kept, random_bits, stream_key
 
 Result = TypeVar("Result")
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,13 @@ class Block:
         start: int,
         count: int,
         compute: "Callable[[Block, str], Tensor]",
+        device: torch.device = CPU,
     ) -> None:
         self.tensor = tensor
         self.shape = shape
         self.start = start
         self.count = count
+        self.device = device
         self._compute = compute
         self._shared: dict[tuple, Any] = {}
 
@@ -80,4 +84,4 @@ class Block:
     def random(self, seed: int, model: str) -> Tensor:
         """int32 (count,), uniform in [0, 2^31): the random stream of (seed, model) at these elements."""
         key = stream_key(seed, model, self.tensor)
-        return self.shared(("random", seed, model), lambda: random_bits(key, self.start, self.count))
+        return self.shared(("random", seed, model), lambda: random_bits(key, self.start, self.count, self.device))
