@@ -9,23 +9,26 @@ one block is read once for all rounds.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from langmerge import provenance
 from langmerge.merging.block import Block
 from langmerge.merging.compatibility import check_compatible
 from langmerge.merging.gathers import Gather, Gathers
 from langmerge.merging.kernels import Context, Kernel, make_kernel
-from langmerge.merging.reader import ModelFolder, blocks
+from langmerge.merging.pipeline import SPAN, ReadAhead, Walk, is_finite
+from langmerge.merging.reader import ModelFolder, blocks, rows_of_about
 from langmerge.merging.recipe import Recipe, in_order
 from langmerge.merging.sources import Source, TensorEntry
 from langmerge.merging.statistics import DeltaStatistics, OutputStatistics
 
-BLOCK = 1 << 20
-"""Default elements of a block: 4 MiB in float32 for each model, task vector and mask in use."""
+BLOCK = {"cpu": 1 << 17, "cuda": 1 << 24}
+"""Default elements of a block by device: what stays in a core's cache, and what keeps a GPU busy."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,9 @@ class Merge:
         data: name -> folder of what was measured of models, where recipes name it.
         outputs: names of the recipes whose pieces are wanted; default: all.
         dtype: element type of all floating outputs; default: tensor by tensor that of the reference.
-        block: elements of a block.
+        block: elements of a block; default: by device.
         statistics: whether to gather them.
+        device: where the arithmetic runs; outputs are on it too.
 
     Opening reads headers only and raises ValueError or FileNotFoundError for whatever cannot be merged.
     Iterating raises ValueError for values that are not finite and for unequal tensors that are not floating.
@@ -62,11 +66,14 @@ class Merge:
         data: Mapping[str, Path | Source] | None = None,
         outputs: Iterable[str] | None = None,
         dtype: torch.dtype | None = None,
-        block: int = BLOCK,
+        block: int | None = None,
         statistics: bool = True,
+        device: torch.device | str = "cpu",
     ) -> None:
         if not recipes:
             raise ValueError("no recipe to merge")
+        self._device = torch.device(device)
+        block = BLOCK.get(self._device.type, BLOCK["cpu"]) if block is None else block
         if block < 1:
             raise ValueError(f"block: {block} elements; expected at least 1")
         if dtype is not None and not dtype.is_floating_point:
@@ -89,12 +96,17 @@ class Merge:
                 name: _opened(name, data, stack)
                 for name in dict.fromkeys(name for recipe in self.recipes for name in recipe.measured)
             }
+            self._reader = ReadAhead(self._models, self._device)
+            stack.callback(self._reader.close)
             self._tied = check_compatible(list(self._models.values()))
             first = next(iter(self._models.values()))
             self._names = [name for name in first.tensors if name not in self._tied]
             self._gathers = Gathers()
             self._kernels = {recipe.name: self._make_kernels(recipe) for recipe in self.recipes}
+            self._walks = self._walk()
             self._stack = stack.pop_all()
+        self._done: set[str] = set()
+        self._statistics = statistics
         self._inner = set(used) & set(self._by_name)
         self._output_statistics = {name: OutputStatistics() for name in self.outputs} if statistics else {}
         groups = {name: self._group(name) for name in self.outputs} if statistics else {}
@@ -125,11 +137,38 @@ class Merge:
             self._check_tied()
             self._gather_models()
             for name in self._names:
+                if name in self._done:
+                    continue
                 entry = self._entry(name)
                 if entry.dtype.is_floating_point and entry.numel:
                     yield from self._merge_tensor(entry)
                 else:
                     yield from self._copy_tensor(entry)
+
+    def identity(self) -> Any:
+        """Plain data that is equal only for merges that give the same bytes, or None if a source has no identity."""
+        sources = {name: source.identity() for name, source in (self._models | self._data).items()}
+        if None in sources.values():
+            return None
+        recipes = [recipe.to_json() for recipe in self.recipes]
+        code = provenance.code_fingerprint("langmerge.merging.engine")
+        return [recipes, self.outputs, sources, str(self.dtype), self._block, str(self._device), code, self._statistics]
+
+    def state(self, tensor: str) -> Any:
+        """The statistics of one finished tensor, as plain data for `leave_out`."""
+        return [
+            [statistics.state(tensor) for statistics in self._shared_statistics],
+            {name: statistics.state(tensor) for name, statistics in self._output_statistics.items()},
+        ]
+
+    def leave_out(self, done: Mapping[str, Any]) -> None:
+        """Do not compute these tensors again; `done` has the `state` of each."""
+        self._done = set(done)
+        for tensor, (shared, outputs) in done.items():
+            for statistics, state in zip(self._shared_statistics, shared, strict=True):
+                statistics.restore(tensor, state)
+            for name, state in outputs.items():
+                self._output_statistics[name].restore(tensor, state)
 
     def statistics(self, recipe: str) -> dict[str, Any]:
         """Statistics of an output as plain data, complete once the pass is (see the module `statistics`)."""
@@ -163,19 +202,31 @@ class Merge:
     def _output_dtype(self, entry: TensorEntry) -> torch.dtype:
         return self.dtype if self.dtype and entry.dtype.is_floating_point else entry.dtype
 
-    def _value(self, block: Block, name: str) -> Tensor:
+    def _value(self, block: Block, name: str, walk: Walk, last: bool) -> Tensor:
         """Float32 values of a block of a source or recipe."""
         if name in self._by_name:
             return self._kernels[name][block.tensor].merge(block)
-        values = self._models[name].read(block.tensor, block.start, block.count).to(torch.float32)
-        # The sum is finite only if all values are; it may overflow although they are, hence the second look.
-        if not torch.isfinite(values.sum()) and not torch.isfinite(values).all():
-            raise ValueError(f"model {name!r}: tensor {block.tensor!r} contains NaN or infinite values")
-        return values
+        return self._reader.read(name, walk, block.start, block.count, last)
 
     def _blocks(self, entry: TensorEntry) -> "_Sweeps":
         whole = any(kernels[entry.name].whole(entry.name) for kernels in self._kernels.values())
-        return _Sweeps(entry, entry.numel if whole else self._block, self._value)
+        block = entry.numel if whole else rows_of_about(entry.shape, self._block)
+        return _Sweeps(entry, block, self._walks[entry.name], self._value, self._device)
+
+    def _walk(self) -> dict[str, Walk]:
+        """How each tensor is read; a span is some whole blocks."""
+        walks: dict[str, Walk] = {}
+        following = None
+        span = SPAN.get(self._device.type, 1)
+        for name in reversed(self._floating()):
+            entry = self._entry(name)
+            if any(kernels[name].whole(name) for kernels in self._kernels.values()):
+                elements = entry.numel
+            else:
+                block = rows_of_about(entry.shape, self._block)
+                elements = block * span
+            following = walks[name] = Walk(name, entry.numel, elements, following)
+        return walks
 
     def _make_kernels(self, recipe: Recipe) -> dict[str, Kernel]:
         """The kernel of each tensor: one for the recipe and one for each of its rules."""
@@ -219,6 +270,7 @@ class Merge:
     def _merge_tensor(self, entry: TensorEntry) -> Iterator[Piece]:
         sweeps = self._blocks(entry)
         _gather_tensor(self._gathers, entry.name, sweeps)
+        sweeps.last = True
         for block in sweeps:
             for statistics in self._shared_statistics:
                 statistics.add(block)
@@ -227,7 +279,7 @@ class Merge:
                 exact = block.value(name) if name in self._inner else self._kernels[name][entry.name].merge(block)
                 reference = self.reference(name)
                 rounded = exact.to(self._output_dtype(reference.tensors[entry.name]))
-                if not torch.isfinite(rounded.to(torch.float32)).all():
+                if not is_finite(rounded):
                     raise ValueError(
                         f"recipe {name!r}: tensor {entry.name!r} does not fit into {rounded.dtype}; "
                         "choose a wider dtype"
@@ -269,20 +321,27 @@ class Merge:
 
 
 class _Sweeps:
-    """The blocks of one tensor, any number of times; a single block is kept with all that it knows."""
+    """The blocks of one tensor, any number of times; a single block is kept with all that it knows.
 
-    def __init__(self, entry: TensorEntry, block: int, value: Any) -> None:
+    Set `last` before the last time, so that what is read ahead is the next tensor.
+    """
+
+    def __init__(self, entry: TensorEntry, block: int, walk: Walk, value: Any, device: torch.device) -> None:
+        self.last = False
         self._entry = entry
         self._block = block
+        self._walk = walk
         self._value = value
+        self._device = device
         self._only: Block | None = None
 
     def __iter__(self) -> Iterator[Block]:
         if self._only:
             yield self._only
             return
+        compute = partial(self._value, walk=self._walk, last=self.last)
         for start, count in blocks(self._entry.shape, self._block):
-            block = Block(self._entry.name, self._entry.shape, start, count, self._value)
+            block = Block(self._entry.name, self._entry.shape, start, count, compute, self._device)
             if count == self._entry.numel:
                 self._only = block
             yield block

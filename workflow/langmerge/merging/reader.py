@@ -5,10 +5,11 @@ Only safetensors; a pickle checkpoint could run code when loaded and is refused.
 
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -68,14 +69,20 @@ class ModelFolder(Source):
         file = self._files.get(entry.path)
         if file is None:
             file = self._files[entry.path] = entry.path.open("rb", buffering=0)
-        file.seek(entry.offset + start * entry.dtype.itemsize)
+        # Positioned reads: the thread that reads ahead shares the file.
+        position = entry.offset + start * entry.dtype.itemsize
         done = 0
         while done < len(target):
-            got = file.readinto(target[done:])  # type: ignore[attr-defined]
+            got = os.preadv(file.fileno(), [target[done:]], position + done)
             if not got:
                 raise ValueError(f"{entry.path}: ended while reading {tensor!r}; the file is damaged")
             done += got
         return values
+
+    def identity(self) -> list[Any]:
+        """Path, size and time of change of every file."""
+        paths = sorted({entry.path for entry in self.tensors.values()})
+        return [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
 
     def close(self) -> None:
         """Close all files."""
@@ -84,13 +91,18 @@ class ModelFolder(Source):
         self._files.clear()
 
 
-def blocks(shape: Sequence[int], block: int) -> Iterator[tuple[int, int]]:
-    """(start, count) of consecutive pieces of a flattened tensor: whole rows, about `block` elements each.
+def rows_of_about(shape: Sequence[int], elements: int) -> int:
+    """Elements of whole rows of a tensor, at least one row, together about `elements`.
 
-    A row is what the last dimension counts; it is never cut, so that methods may look at rows.
+    A row is what the last dimension counts; blocks never cut it, so that methods may look at rows.
     """
-    numel, row = math.prod(shape), max(1, shape[-1] if shape else 1)
-    step = max(row, block // row * row)
+    row = max(1, shape[-1] if shape else 1)
+    return max(row, elements // row * row)
+
+
+def blocks(shape: Sequence[int], block: int) -> Iterator[tuple[int, int]]:
+    """(start, count) of consecutive pieces of a flattened tensor: whole rows, about `block` elements each."""
+    numel, step = math.prod(shape), rows_of_about(shape, block)
     for start in range(0, numel, step):
         yield start, min(step, numel - start)
 

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from langmerge.merging.engine import BLOCK, Merge
+from langmerge.merging.engine import Merge
+from langmerge.merging.journal import Journal, common, resumable_folder
+from langmerge.merging.pipeline import WriteBehind
 from langmerge.merging.recipe import Recipe
 from langmerge.merging.sources import Source
-from langmerge.merging.writer import SHARD_BYTES, WeightsWriter, atomic_folder, copy_model_files, write_json
+from langmerge.merging.writer import SHARD_BYTES, WeightsWriter, copy_model_files, write_json
 
 STATISTICS = "merge_statistics.json"
 
@@ -35,8 +38,9 @@ def state_dicts(
     together: int = 4,
     outputs: Sequence[str] | None = None,
     dtype: torch.dtype | None = None,
-    block: int = BLOCK,
+    block: int | None = None,
     statistics: bool = True,
+    device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> Iterator[Merged]:
     """The merged models one after another, without touching the disk.
@@ -48,9 +52,12 @@ def state_dicts(
     by_name = {recipe.name: recipe for recipe in recipes}
     for start in range(0, len(wanted), together):
         names = wanted[start : start + together]
-        merge = Merge(recipes, sources, data=data, outputs=names, dtype=dtype, block=block, statistics=statistics)
+        options: dict[str, Any] = {"dtype": dtype, "block": block, "statistics": statistics, "device": device}
+        merge = Merge(recipes, sources, data=data, outputs=names, **options)
         flat = {
-            name: {key: torch.empty(_numel(shape), dtype=kind) for key, kind, shape in merge.layout(name)}
+            name: {
+                key: torch.empty(_numel(shape), dtype=kind, device=device) for key, kind, shape in merge.layout(name)
+            }
             for name in names
         }
         for piece in merge:
@@ -69,27 +76,60 @@ def write_into(
     *,
     shard_bytes: int = SHARD_BYTES,
     progress: Progress | None = None,
+    journals: Mapping[str, Journal] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Run `merge` and fill one existing, empty folder for each of its outputs; the statistics by recipe.
+    """Run `merge` and fill one existing folder for each of its outputs; the statistics by recipe.
 
     Each gets the weights, configuration and tokenizer files of its reference, and merge_statistics.json.
-    Nothing is removed on an error: `write_models` adds that.
+    With `journals` the tensors that they name are left out and finished ones noted. Nothing is removed on an
+    error: `write_models` adds that.
     """
-    with ExitStack() as stack:
-        writers = {
-            name: stack.enter_context(WeightsWriter(Path(folders[name]), merge.layout(name), shard_bytes))
-            for name in merge.outputs
-        }
-        for piece in merge:
-            writers[piece.recipe].write(piece.tensor, piece.start, piece.values)
-            if progress:
-                progress(len(piece.values))
+    journals = journals or {}
+    done = common(journals) if journals else {}
+    merge.leave_out(done)
+    behind = WriteBehind()
+    try:
+        with ExitStack() as stack:
+            writers = {
+                name: stack.enter_context(WeightsWriter(Path(folders[name]), merge.layout(name), shard_bytes, done))
+                for name in merge.outputs
+            }
+            for journal in journals.values():
+                journal.start()
+            tensor = None
+            for piece in merge:
+                if journals and tensor not in (None, piece.tensor):
+                    _note(tensor, merge, writers, journals, behind)
+                tensor = piece.tensor
+                behind.put(partial(writers[piece.recipe].write, piece.tensor, piece.start, piece.values))
+                if progress:
+                    progress(len(piece.values))
+            behind.finish()
+    except BaseException:
+        behind.abandon()
+        raise
     result = {}
     for name in merge.outputs:
         copy_model_files(merge.reference(name), Path(folders[name]), merge.dtype)
         result[name] = merge.statistics(name)
         write_json(Path(folders[name]) / STATISTICS, result[name])
     return result
+
+
+def _note(
+    tensor: str | None,
+    merge: Merge,
+    writers: Mapping[str, WeightsWriter],
+    journals: Mapping[str, Journal],
+    behind: WriteBehind,
+) -> None:
+    """Note a finished tensor; from time to time have it written down, after the weights are on disk."""
+    assert tensor is not None
+    for name, journal in journals.items():
+        journal.note(tensor, merge.state(tensor))
+        if journal.due:
+            behind.put(writers[name].sync)
+            behind.put(partial(journal.write, journal.take()))
 
 
 def write_models(
@@ -99,20 +139,30 @@ def write_models(
     *,
     data: Mapping[str, Path | Source] | None = None,
     dtype: torch.dtype | None = None,
-    block: int = BLOCK,
+    block: int | None = None,
     shard_bytes: int = SHARD_BYTES,
     statistics: bool = True,
+    device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Write the recipes named in `folders` as model folders in one pass: all or, on an error, none.
 
-    Returns the statistics by recipe. Raises FileExistsError if a folder is not empty, else what `Merge`
-    raises.
+    After a kill the next call with the same arguments goes on where it stood and gives the same bytes. Returns the
+    statistics by recipe. Raises FileExistsError if a folder is not empty, BlockingIOError if another process
+    writes it, else what `Merge` raises.
     """
-    merge = Merge(recipes, sources, data=data, outputs=list(folders), dtype=dtype, block=block, statistics=statistics)
+    options: dict[str, Any] = {"dtype": dtype, "block": block, "statistics": statistics, "device": device}
+    merge = Merge(recipes, sources, data=data, outputs=list(folders), **options)
+    identity = merge.identity()
+    if identity is not None:
+        identity = [identity, shard_bytes, sorted(folders)]
     with ExitStack() as stack:
-        partial = {name: stack.enter_context(atomic_folder(Path(folder))) for name, folder in folders.items()}
-        return write_into(merge, partial, shard_bytes=shard_bytes, progress=progress)
+        parts, journals = {}, {}
+        for name, folder in folders.items():
+            parts[name], journals[name] = stack.enter_context(resumable_folder(Path(folder), identity))
+        return write_into(
+            merge, parts, shard_bytes=shard_bytes, progress=progress, journals=journals if identity else None
+        )
 
 
 def _numel(shape: Sequence[int]) -> int:

@@ -60,5 +60,9 @@ class Source(ABC):
         except ValueError as error:
             raise ValueError(f"{path}: not valid JSON ({error})") from None
 
+    def identity(self) -> Any:
+        """Plain data that changes whenever the values may have, or None: merges of it start anew after a kill."""
+        return None
+
     def close(self) -> None:  # noqa: B027 (most views have nothing to close)
         """Close what was opened."""

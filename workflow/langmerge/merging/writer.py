@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +41,7 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 class WeightsWriter:
     """The safetensors file(s) of one model, written at their final places as pieces come in.
 
+    `done` are tensors that stand in the files already, from a run that was killed.
     Use as a context manager; leaving it without an error checks that every element was written.
     """
 
@@ -49,6 +50,7 @@ class WeightsWriter:
         folder: Path,
         layout: Sequence[tuple[str, torch.dtype, tuple[int, ...]]],
         shard_bytes: int = SHARD_BYTES,
+        done: Collection[str] = (),
     ) -> None:
         self._folder = folder
         # Wider types first: every tensor is then aligned to its element size, as safetensors asks.
@@ -69,7 +71,9 @@ class WeightsWriter:
         single = len(shards) == 1
         for number, rows in enumerate(shards, 1):
             file = "model.safetensors" if single else f"model-{number:05}-of-{len(shards):05}.safetensors"
-            self._start(folder / file, rows, sizes)
+            self._start(folder / file, rows, sizes, keep=bool(done))
+        for name in done:
+            self._missing[name] = 0
         if not single:
             index = {
                 "metadata": {"total_size": sum(sizes.values())},
@@ -78,9 +82,13 @@ class WeightsWriter:
             write_json(folder / "model.safetensors.index.json", index)
 
     def _start(
-        self, path: Path, rows: Sequence[tuple[str, torch.dtype, tuple[int, ...]]], sizes: Mapping[str, int]
+        self,
+        path: Path,
+        rows: Sequence[tuple[str, torch.dtype, tuple[int, ...]]],
+        sizes: Mapping[str, int],
+        keep: bool,
     ) -> None:
-        """Write the header of one file and note where its tensors go."""
+        """Write the header of one file, or `keep` the file that is there, and note where its tensors go."""
         header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
         offset = 0
         for name, dtype, shape in rows:
@@ -92,8 +100,9 @@ class WeightsWriter:
             offset += sizes[name]
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
-        with path.open("wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
+        if not (keep and path.is_file()):
+            with path.open("wb") as file:
+                file.write(len(text).to_bytes(8, "little") + text)
         for name, *_ in rows:
             self._places[name] = (path, 8 + len(text) + header[name]["data_offsets"][0])
 
@@ -105,15 +114,20 @@ class WeightsWriter:
             self._file = path.open("r+b")
             self._path = path
         assert self._file is not None
-        data = values.contiguous().view(torch.uint8).numpy()
+        data = values.contiguous().view(torch.uint8).cpu().numpy()
         self._file.seek(offset + start * values.element_size())
         self._file.write(data.data)
         self._missing[tensor] -= data.nbytes
 
-    def _close(self) -> None:
+    def sync(self) -> None:
+        """Wait until what was written is on disk."""
         if self._file:
             self._file.flush()
             os.fsync(self._file.fileno())
+
+    def _close(self) -> None:
+        if self._file:
+            self.sync()
             self._file.close()
             self._file = self._path = None
 
