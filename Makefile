@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CORES ?= all
 CONFIG ?=
 
-.PHONY: run test test-slow install lint snapshot restore reference bench clean
+.PHONY: run test test-slow conformance install lint snapshot restore reference bench bench-merge clean
 
 run: install
 	$(BIN)/snakemake --cores $(CORES) $(if $(CONFIG),--config $(CONFIG))
@@ -25,6 +25,18 @@ test: install
 test-slow: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m slow
 
+# mergekit and peft in an environment of their own: they pin what this project does not.
+PEERS := .venv-peers
+
+$(PEERS)/.installed:
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check mergekit==0.1.5 peft==0.21.2
+	@touch $@
+
+conformance: install $(PEERS)/.installed
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive LANGMERGE_PEERS=$(abspath $(PEERS))/bin/python $(BIN)/python -m pytest -m conformance tests/conformance
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,6 +49,9 @@ reference: install
 
 bench: install
 	OMP_WAIT_POLICY=passive $(BIN)/python benchmarks/training.py
+
+bench-merge: install $(PEERS)/.installed
+	$(BIN)/python benchmarks/merge/compare.py --mergekit $(PEERS)/bin/mergekit-yaml
 
 snapshot: install
 	$(BIN)/python -m langmerge.snapshot save
