@@ -32,15 +32,17 @@ FAMILIES = {
 METHODS: dict[str, Method] = {method.name: method for family in FAMILIES.values() for method in family.METHODS}
 
 
-def check(method: str, parameters: Mapping[str, Any], n_models: int) -> dict[str, Any]:
-    """Complete parameters of `method` for `n_models` inputs, every default filled in.
+def check(
+    method: str, parameters: Mapping[str, Any], n_models: int, methods: Mapping[str, Method] = METHODS
+) -> dict[str, Any]:
+    """Complete parameters of `method` (of `methods`) for `n_models` inputs, every default filled in.
 
     Raises ValueError for an unknown method or parameter (with the nearest known name), a wrong type, a
     violated bound (with the allowed range), a list of the wrong length, or a wrong number of models.
     """
-    if method not in METHODS:
-        raise ValueError(f"unknown merge method {method!r}{_suggest(method, METHODS)}")
-    entry = METHODS[method]
+    if method not in methods:
+        raise ValueError(f"unknown merge method {method!r}{_suggest(method, methods)}")
+    entry = methods[method]
     fewest, most = entry.models
     if n_models < fewest or (most is not None and n_models > most):
         wanted = f"exactly {fewest}" if fewest == most else f"at least {fewest}"
