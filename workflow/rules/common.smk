@@ -42,6 +42,7 @@ LIBRARIES = {
     ),
     "evaluation": ("torch", "transformers", "tokenizers", "sacrebleu", "py3langid"),
     "analysis": ("torch", "transformers", "tokenizers"),
+    "calibration": ("torch", "transformers", "tokenizers", "safetensors"),
     "reporting": ("pandas", "sacrebleu", "matplotlib", "seaborn", "jinja2", "typst"),
 }
 
@@ -95,11 +96,12 @@ def job_weights(wildcards):
         "import_model": "model.safetensors",
         "merge_models": "model.safetensors",
         "sweep_merges": "merged",
+        "calibrate_model": "model.safetensors",
     }
     owners = dict.fromkeys(
         study_plan.result_folder(folder, JOBS)
         for name, folder in JOBS[wildcards.folder].inputs.items()
-        if name.startswith("model")
+        if name.startswith(("model", "data/"))
     )
     return [f"{folder}/{outputs[JOBS[folder].rule]}" for folder in owners]
 

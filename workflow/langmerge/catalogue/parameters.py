@@ -56,7 +56,8 @@ class Method:
     """One merge method: `models` is (fewest, most) inputs besides the base, most = None for any number.
 
     `data` names what must have been measured of each model (a kind of `langmerge.calibration`), None for
-    methods that look at weights alone. `rule` says what is wrong with complete parameters, or None.
+    methods that look at weights alone. `rule` says what is wrong with complete parameters, or None. A `search`
+    finds an ordinary recipe on held-out data (`langmerge.sweeping.search`), so only a sweep can run it.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Method:
     models: tuple[int, int | None] = (1, None)
     rule: Callable[[Mapping[str, Any]], str | None] | None = None
     data: str | None = None
+    search: bool = False
 
 
 def weights(text: str) -> Parameter:

@@ -163,6 +163,18 @@ class Drift(Section):
     parameters: dict[str, Any] = Field(default_factory=dict, description="The method's parameters.")
 
 
+class Calibration(Section):
+    """What is measured of each specialist, on pairs of its own direction, for methods that weigh models by data."""
+
+    sentences: Count = Field(128, description="Sentence pairs.")
+    split: Literal["train", "dev"] = Field("train", description="Where they come from; never a test set.")
+    labels: Literal["target", "model"] = Field(
+        "target",
+        description="Tokens whose Fisher information is measured: the references' or ones that the model draws.",
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(1, description="Seed of the sample of sentences and of drawn tokens.")
+
+
 class Merging(Section):
     """Which merges are made of the specialists of each direction group. A list of values is a grid, tuned on dev."""
 
@@ -173,6 +185,9 @@ class Merging(Section):
     layer_patch: LayerPatch | None = Field(None, description="The layer patch.")
     drift: Drift | None = Field(None, description="The drift curve.")
     select_by: Literal["bleu", "chrf"] = Field("bleu", description="Metric whose mean over directions selects on dev.")
+    calibration: Calibration = Field(
+        default_factory=lambda: Calibration.model_validate({}), description="The data of methods that need some."
+    )
 
     @model_validator(mode="after")
     def _methods(self) -> Merging:

@@ -178,6 +178,11 @@ def add_fixed_merge(draft: Draft, seed: int, name: str, merge: MergeSpec) -> Non
         parameters = catalogue.check(merge.method, merge.parameters, len(merge.models))
     except ValueError as error:
         raise InputError(f"models.{name}.merge: {error}") from None
+    if catalogue.METHODS[merge.method].data or catalogue.METHODS[merge.method].search:
+        raise InputError(
+            f"models.{name}.merge.method: {merge.method} needs data of each model's own direction; "
+            "put it under merging.all or merging.pairs, which merge specialists"
+        )
     if catalogue.METHODS[merge.method].needs_base and merge.base is None:
         raise InputError(
             f"models.{name}.merge.base: {merge.method} works on task vectors; name the common ancestor, e.g. base: base"

@@ -7,6 +7,7 @@ from typing import Any
 
 from langmerge import catalogue
 from langmerge.config import Grid, candidates
+from langmerge.plan.calibration import SIMILARITY, add_calibrations, data_of
 from langmerge.plan.graph import (
     SNAPSHOT,
     Draft,
@@ -60,10 +61,15 @@ def add_sweeps(draft: Draft, seed: int, group: str, specialists: list[str]) -> N
         ("drift", _drift(draft, specialists, own)),
     ):
         if entries:
-            _add_sweep(draft, seed, title, name, entries)
+            recipes = [candidate for entry in entries for candidate in entry["candidates"]]
+            for recipe in recipes:
+                if data := data_of(recipe["method"], recipe["models"], title):
+                    recipe["data"] = data
+            measured = dict.fromkeys(data for recipe in recipes for data in recipe.get("data", {}).values())
+            _add_sweep(draft, seed, title, name, entries, add_calibrations(draft, seed, group, measured))
 
 
-def _add_sweep(draft: Draft, seed: int, group: str, name: str, entries: list[Entry]) -> None:
+def _add_sweep(draft: Draft, seed: int, group: str, name: str, entries: list[Entry], measured: dict[str, str]) -> None:
     """A job that makes merges in memory, tunes each on dev and scores the chosen one on test."""
     study = draft.study
     folder = f"{draft.root}/sweeps/seed{seed}/{group}.{name}"
@@ -83,7 +89,7 @@ def _add_sweep(draft: Draft, seed: int, group: str, name: str, entries: list[Ent
             "sweep_merges",
             folder,
             spec,
-            inputs | draft.pairs(study.languages),
+            inputs | measured | draft.pairs(study.languages),
             modules=("langmerge.sweeping",),
             gpus=1,
             disk=4 * draft.parameters * kept,
@@ -195,6 +201,10 @@ def _drift(draft: Draft, specialists: list[str], own: list[Pair]) -> list[Entry]
         catalogue.check(drift.method, drift.parameters, len(specialists))
     except ValueError as error:
         raise InputError(f"merging.drift: {error}") from None
+    if catalogue.METHODS[drift.method].search or catalogue.METHODS[drift.method].data == SIMILARITY:
+        raise InputError(
+            f"merging.drift.method: {drift.method} is for the specialists as they ended, not for snapshots; use another"
+        )
     entries = []
     for step in sorted(set(drift.steps)):
         at = [name if step == last else f"{name}{SNAPSHOT}{step}" for name in specialists]

@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> None:
         sources, pairs = command.named("models"), command.named("pairs")
         if not sources:
             raise provenance.InputError('--inputs: no "models/<name>"; expected the folders of the models to merge')
-        for folder in sources.values():
+        for folder in [*sources.values(), *command.named("data").values()]:
             provenance.verify(folder)
 
         from tqdm import tqdm
@@ -27,20 +27,20 @@ def main(arguments: list[str] | None = None) -> None:
         first = next(iter(sources.values()))
         model, tokenizer = models.load_model(first), models.load_tokenizer(first)
         model.to(models.device())  # type: ignore[arg-type]
-        sweep = Sweep(command.spec, sources, pairs, model, tokenizer)
-        selection, tokens = {}, 0
+        sweep = Sweep(command.spec, sources, pairs, model, tokenizer, command.named("data"))
+        selection = {}
         for tuned in tqdm(sweep, total=len(command.spec["merges"]), desc=command.out.name, mininterval=5):
             write(tuned.scored, job.folder / "systems" / tuned.name)
             selection[tuned.name] = {
                 "recipe": tuned.recipe.to_json(),
                 "trials": tuned.trials,
                 "statistics": tuned.statistics,
+                **({"search": tuned.notes} if tuned.notes else {}),
             }
-            tokens += tuned.scored.prompt_tokens + tuned.scored.new_tokens
             if tuned.keep:
                 sweep.write(tuned, job.folder / "merged" / tuned.name)
         provenance.write_json(job.folder / "selection.json", selection)
-        job.cost.update(tokens=tokens, device=str(models.device()))
+        job.cost.update(tokens=sweep.tokens, device=str(models.device()))
     (command.out / "merged").mkdir(exist_ok=True)  # declared to Snakemake even where nothing is kept
 
 
