@@ -1,5 +1,8 @@
 """Methods on task vectors that sparsify each, then add them or elect a sign."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from langmerge.catalogue.parameters import (
     CONVENTIONS,
     Method,
@@ -13,25 +16,129 @@ from langmerge.catalogue.parameters import (
     zero_sum,
 )
 
+Rule = Callable[[Mapping[str, Any]], str | None]
+
+_WEIGHTS = "Weight of each task vector."
 _TIES_CONVENTION = (
     "paper: trim over the whole model, unweighted election, a zero sum takes the model's majority sign, "
     "weighted mean of the agreeing entries. mergekit: trim per tensor, weights before the election, a zero "
     "sum counts as +, division by the agreeing weights. peft: trim per tensor, unweighted election, a zero "
     "sum counts as +, weighted sum divided by the number of agreeing entries."
 )
+_ELECTION = (
+    " Election: paper: unweighted, weighted mean of the agreeing entries; mergekit: weights before it, division by "
+    "the agreeing weights. A zero sum counts as + in both."
+)
+_DISJOINT = "Mean of the agreeing entries; false: their sum."
+_RESCALE = {
+    "expectation": "divide what is kept by the probability of keeping it",
+    "l1": "give each tensor the sum of magnitudes it had before (mergekit 0.1.5)",
+    "none": "leave it as it is",
+}
+
+
+def _rescale(*choices: str, **by_convention: str) -> Parameter:
+    """How what is left of a task vector is rescaled; the first choice is the default."""
+    text = "; ".join(f"{choice}: {_RESCALE[choice]}" for choice in choices)
+    defaults = "".join(f", {value} for {name}" for name, value in by_convention.items())
+    return Parameter(
+        "string",
+        f"{text[0].upper()}{text[1:]}. Default: {choices[0]}{defaults}.",
+        choices[0],
+        choices=choices,
+        default_by_convention=by_convention,
+    )
+
+
+def _band(parameters: Mapping[str, Any]) -> str | None:
+    """A rule: what is kept and what is cut off above must leave room for each other."""
+    kept, gamma = parameters["density"], parameters["gamma"]
+    if parameters["convention"] == "paper" and kept < 1 and kept + gamma > 1 + 1e-12:
+        return (
+            f"density {kept:g} and gamma {gamma:g} add up to more than 1; lower one of them, or take the mergekit "
+            "convention, which then drops fewer of the largest entries"
+        )
+    return None
+
+
+def _probabilities(parameters: Mapping[str, Any]) -> str | None:
+    """A rule: DELLA's probabilities of keeping an entry must lie within (0, 1)."""
+    middle, epsilon = parameters["density"], parameters["epsilon"]
+    half = epsilon / 2 if parameters["convention"] == "paper" else epsilon
+    if middle < 1 and not (middle - half > 0 and middle + half < 1):
+        return (
+            f"with density {middle:g} and epsilon {epsilon:g} entries would be kept with probabilities from "
+            f"{middle - half:g} to {middle + half:g}; they must lie between 0 and 1: choose a smaller epsilon"
+        )
+    return None
+
+
+def _each(*rules: Rule) -> Rule:
+    """The first complaint of several rules."""
+    return lambda parameters: next((problem for rule in rules if (problem := rule(parameters))), None)
+
+
+_DARE = {
+    "density": density(0.5, "Probability of keeping an entry (the paper's 1 - p)."),
+    "scale": scale(),
+    "weights": weights(_WEIGHTS),
+    "seed": seed(),
+    "rescale": _rescale("expectation", "l1", "none", mergekit="l1"),
+}
+_BREADCRUMBS = {
+    "density": density(0.1, "Share of each tensor's entries that is kept; 1 keeps all."),
+    "gamma": Parameter(
+        "number", "Share of each tensor's largest entries that is not.", 0.01, 0.0, 1.0, exclusive_maximum=True
+    ),
+    "scale": scale(),
+    "weights": weights(_WEIGHTS),
+    "rescale": _rescale("none", "l1"),
+}
+_BAND = (
+    "paper: the shares give two thresholds for each tensor, entries that equal one stay. mergekit: exactly "
+    "int(density N) entries stay, for which fewer of the largest are dropped if need be."
+)
+_DELLA = {
+    "density": density(0.5, "Mean probability of keeping an entry (the paper's 1 - p); 1 keeps all."),
+    "epsilon": Parameter("number", "Width of the probabilities, see convention.", 0.15, 0.0, exclusive_minimum=True),
+    "scale": scale(),
+    "weights": weights(_WEIGHTS),
+    "seed": seed(),
+    "rescale": _rescale("expectation", "l1", "none", mergekit="l1"),
+}
+_RANKS = (
+    "paper: probabilities fall from density + epsilon / 2 for the largest entry of a row in steps of epsilon / row "
+    "length. mergekit (and the authors' code): they run from density - epsilon to density + epsilon."
+)
 
 METHODS = (
     Method(
         "task_arithmetic",
         "Task arithmetic",
-        {
-            "scale": scale(),
-            "weights": weights("Weight of each task vector."),
-            "normalize": normalize(False),
-        },
+        {"scale": scale(), "weights": weights(_WEIGHTS), "normalize": normalize(False)},
         "arXiv 2212.04089",
         needs_base=True,
         description="base + scale sum_i w_i (m_i - base)",
+        rule=zero_sum,
+    ),
+    Method(
+        "magnitude_prune",
+        "Magnitude pruning",
+        {
+            "density": density(0.2, "Share of each task vector that is kept."),
+            "scale": scale(),
+            "weights": weights(_WEIGHTS),
+            "convention": convention(
+                "What is kept: peft: int(density N) entries of each tensor; mergekit: at least one; "
+                "paper: TIES' trim over the whole model.",
+                *("peft", "mergekit", "paper"),
+            ),
+            "normalize": normalize(False),
+            "rescale": _rescale("none", "l1"),
+        },
+        "arXiv 2306.01708 (its trim); peft",
+        needs_base=True,
+        description="Keep the largest entries of each task vector, add up.",
         rule=zero_sum,
     ),
     Method(
@@ -40,9 +147,10 @@ METHODS = (
         {
             "density": density(0.2, "Share of each task vector that the trim keeps."),
             "scale": scale(),
-            "weights": weights("Weight of each task vector."),
+            "weights": weights(_WEIGHTS),
             "convention": convention(_TIES_CONVENTION, *CONVENTIONS),
-            "normalize": Parameter("boolean", "Mean of the agreeing entries; false: their sum.", True),
+            "normalize": Parameter("boolean", _DISJOINT, True),
+            "rescale": _rescale("none", "l1"),
         },
         "arXiv 2306.01708",
         needs_base=True,
@@ -52,10 +160,8 @@ METHODS = (
         "dare_linear",
         "DARE, linear",
         {
-            "density": density(0.5, "Probability of keeping an entry (the paper's 1 - p)."),
-            "scale": scale(),
-            "weights": weights("Weight of each task vector."),
-            "seed": seed(),
+            **_DARE,
+            "convention": convention("Decides the default of rescale alone.", *CONVENTIONS),
             "normalize": normalize(False),
         },
         "arXiv 2311.03099",
@@ -67,10 +173,7 @@ METHODS = (
         "dare_ties",
         "DARE, TIES",
         {
-            "density": density(0.5, "Probability of keeping an entry (the paper's 1 - p)."),
-            "scale": scale(),
-            "weights": weights("Weight of each task vector."),
-            "seed": seed(),
+            **_DARE,
             "convention": convention(_TIES_CONVENTION, *CONVENTIONS),
             "trim": Parameter(
                 "number",
@@ -83,7 +186,7 @@ METHODS = (
             ),
             "normalize": Parameter(
                 "boolean",
-                "Mean of the agreeing entries; false: their sum. Default: true, but false for mergekit.",
+                f"{_DISJOINT} Default: true, but false for mergekit.",
                 True,
                 default_by_convention={"mergekit": False},
             ),
@@ -91,5 +194,49 @@ METHODS = (
         "arXiv 2311.03099 with arXiv 2306.01708",
         needs_base=True,
         description="DARE's drop and rescale, then TIES.",
+    ),
+    Method(
+        "breadcrumbs",
+        "Model Breadcrumbs",
+        {**_BREADCRUMBS, "convention": convention(_BAND, "paper", "mergekit"), "normalize": normalize(False)},
+        "arXiv 2312.06795",
+        needs_base=True,
+        description="Drop the largest and the smallest entries of each task vector, add up.",
+        rule=_each(_band, zero_sum),
+    ),
+    Method(
+        "breadcrumbs_ties",
+        "Model Breadcrumbs, TIES",
+        {
+            **_BREADCRUMBS,
+            "convention": convention(_BAND + _ELECTION, "paper", "mergekit"),
+            "normalize": Parameter("boolean", _DISJOINT, False),
+        },
+        "arXiv 2312.06795 with arXiv 2306.01708",
+        needs_base=True,
+        description="Breadcrumbs' band of each task vector, then TIES' election.",
+        rule=_band,
+    ),
+    Method(
+        "della_linear",
+        "DELLA, linear",
+        {**_DELLA, "convention": convention(_RANKS, "paper", "mergekit"), "normalize": normalize(False)},
+        "arXiv 2406.11617",
+        needs_base=True,
+        description="Drop entries at random, the smaller ones of a row more often, rescale, add up.",
+        rule=_each(_probabilities, zero_sum),
+    ),
+    Method(
+        "della",
+        "DELLA",
+        {
+            **_DELLA,
+            "convention": convention(_RANKS + _ELECTION, "paper", "mergekit"),
+            "normalize": Parameter("boolean", _DISJOINT, True),
+        },
+        "arXiv 2406.11617",
+        needs_base=True,
+        description="Drop entries at random, the smaller ones of a row more often, rescale, then TIES' election.",
+        rule=_probabilities,
     ),
 )

@@ -1,5 +1,7 @@
-"""Command line: `python -m langmerge.merging --spec JSON --out FOLDER`."""
+"""Command line: `python -m langmerge.merging RECIPE.yaml OUT`, or `--spec JSON --out FOLDER` from the workflow."""
 
+import importlib
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from tqdm import tqdm
 
 from langmerge import provenance
 from langmerge.command import parse
-from langmerge.merging.engine import BLOCK, Merge
+from langmerge.merging.engine import Merge
 from langmerge.merging.recipe import Recipe
 from langmerge.merging.sinks import write_into
 from langmerge.merging.writer import SHARD_BYTES
@@ -36,7 +38,7 @@ def prepare(spec: Mapping[str, Any]) -> Merge:
         {name: Path(folder) for name, folder in spec["sources"].items()},
         outputs=[recipe.name],
         dtype=OUTPUT_DTYPES[dtype] if dtype else None,
-        block=spec.get("block") or BLOCK,
+        block=spec.get("block"),
     )
 
 
@@ -54,9 +56,16 @@ def write(spec: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the merged model into ``--out``.
 
-    The spec is that of :func:`prepare`; the inputs ``models/<name>`` add sources to it.
+    The spec is that of :func:`prepare`; the inputs ``models/<name>`` add sources to it. Without ``--spec`` this is the
+    command of `langmerge.merging.documents.tool`.
     """
-    command = parse("langmerge.merging", __doc__, arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if not any(argument.split("=")[0] == "--spec" for argument in given):
+        # By name only: the code of that tool does not decide what the workflow's merges are, so that it must not be
+        # part of their fingerprint.
+        importlib.import_module("langmerge.merging.documents.tool").main(given)
+        return
+    command = parse("langmerge.merging", __doc__, given)
     with provenance.result(command.out, command.spec, command.code, command.environment) as job:
         sources = dict(command.spec.get("sources") or {})
         for name, folder in command.named("models").items():

@@ -1,6 +1,6 @@
 """Can these models be merged entry by entry? Answered from headers, configurations and tokenizers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from langmerge.merging.sources import Source
@@ -17,6 +17,19 @@ SAME_CONFIG = (
 
 INPUT_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
 OUTPUT_EMBEDDINGS = ("lm_head.weight", "embed_out.weight")
+OUTPUT_BIASES = ("lm_head.bias", "embed_out.bias")
+
+OPTIONS = (
+    "Merge them with vocabulary: union (one tokenizer with the tokens of all, rows matched by token) or "
+    "vocabulary: body (tokenizer, embeddings and head of the base, only the body is merged), or train the models "
+    "with one tokenizer"
+)
+"""What can be done about different vocabularies; see `langmerge.merging.vocabulary`."""
+
+
+def token_tensors(names: Iterable[str]) -> list[str]:
+    """Those tensors that have one row for each token: input and output embeddings, and the latter's bias."""
+    return [n for n in names if n.endswith(INPUT_EMBEDDINGS) or n in OUTPUT_EMBEDDINGS + OUTPUT_BIASES]
 
 
 def check_compatible(models: Sequence[Source]) -> dict[str, str]:
@@ -29,8 +42,8 @@ def check_compatible(models: Sequence[Source]) -> dict[str, str]:
     tied = _tied(models)
     for other in models[1:]:
         _check_config(first, other)
-        _check_tensors(first, other, set(tied))
         _check_vocabulary(first, other)
+        _check_tensors(first, other, set(tied))
     return tied
 
 
@@ -69,6 +82,7 @@ def _check_tensors(first: Source, other: Source, tied: set[str]) -> None:
             raise ValueError(
                 f"tensor {name!r} has shape {list(one.shape)} in model {first.name!r} but "
                 f"{list(two.shape)} in model {other.name!r}"
+                + (f". {OPTIONS}" if token_tensors([name]) and one.shape[1:] == two.shape[1:] else "")
             )
         floating = one.dtype.is_floating_point and two.dtype.is_floating_point
         if one.dtype != two.dtype and not floating:
@@ -98,5 +112,5 @@ def _check_vocabulary(first: Source, other: Source) -> None:
     raise ValueError(
         f"tokenizer.json: {len(different)} tokens differ between model {first.name!r} and model "
         f"{other.name!r}, e.g. {token!r} has id {a.get(token)} in the one and {b.get(token)} in the other; "
-        "rows of the embeddings would not match. Train the models with one tokenizer"
+        f"rows of the embeddings would not match. {OPTIONS}"
     )

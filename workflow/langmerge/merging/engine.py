@@ -28,7 +28,7 @@ from langmerge.merging.sources import Source, TensorEntry
 from langmerge.merging.statistics import DeltaStatistics, OutputStatistics
 
 BLOCK = {"cpu": 1 << 17, "cuda": 1 << 24}
-"""Default elements of a block by device: what stays in a core's cache, and what keeps a GPU busy."""
+"""Default elements of a block by device: what stays in a core's cache (times the threads), what keeps a GPU busy."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,9 @@ class Merge:
         if not recipes:
             raise ValueError("no recipe to merge")
         self._device = torch.device(device)
-        block = BLOCK.get(self._device.type, BLOCK["cpu"]) if block is None else block
+        if block is None:
+            cuda = self._device.type == "cuda"
+            block = BLOCK["cuda"] if cuda else BLOCK["cpu"] * torch.get_num_threads()
         if block < 1:
             raise ValueError(f"block: {block} elements; expected at least 1")
         if dtype is not None and not dtype.is_floating_point:
@@ -235,7 +237,7 @@ class Merge:
         for region, names in recipe.regions(self._floating()):
             tensors = {name: self._entry(name).shape for name in names}
             measured = {model: self._data[name] for model, name in region.data.items()}
-            kernel = make_kernel(region, Context(tensors, measured, self._gathers))
+            kernel = make_kernel(region, Context(tensors, self._names, measured, self._gathers))
             rests_on |= dict.fromkeys((*kernel.gathers, *self._gathers.needs_of(region.inputs)))
             kernels |= dict.fromkeys(names, kernel)
         self._gathers.of_recipe[recipe.name] = tuple(rests_on)

@@ -5,14 +5,16 @@ A gather looks at all blocks, in order, in one or more rounds. Recipes that need
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
-from langmerge.merging.block import Block, TaskVector
+from langmerge.merging.block import Block
+from langmerge.merging.chunks import pieces
 from langmerge.merging.methods.task_vectors import elected_sign, trim
-from langmerge.merging.selection import Cut, Histogram, kept_entries
+from langmerge.merging.selection import Cut, Found, Histogram, RankSearch, Share
 
 Scope = Literal["tensor", "model"]
 
@@ -78,73 +80,135 @@ class Gathers:
 
 
 class Selection(Gather):
-    """Trim thresholds of one task vector, for all densities and conventions asked for."""
+    """Where the largest entries of one vector begin, for all shares of them that are asked for, exactly.
 
-    def __init__(self, scope: Scope, needs: Iterable[Gather], vector: TaskVector) -> None:
+    Args:
+        scope: over each tensor or over the model.
+        needs: gathers that the values rest on.
+        values: of a block, float32 (count,), finite.
+        numel: entries of the model, where the scope is the model.
+
+    Rounds: sample, count; two of a histogram, should a bracket have missed (see `langmerge.merging.selection`);
+    one to find the last of equal entries, where not all of them lie above, which looks at one block.
+    """
+
+    def __init__(
+        self, scope: Scope, needs: Iterable[Gather], values: Callable[[Block], Tensor], numel: int | None = None
+    ) -> None:
         super().__init__(scope, needs)
-        self.vector = vector
-        self._asked: set[tuple[float, str]] = set()
-        self.cuts: dict[tuple[float, str], Cut] = {}
+        self._values = values
+        self._numel = numel
+        self._shares: set[Share] = set()
+        self.cuts: dict[Share, Cut] = {}
 
     @property
     def rounds(self) -> int:  # type: ignore[override]
-        """Two for thresholds; a third where entries of equal magnitude must be told apart."""
-        return 2 if all(convention == "paper" for _, convention in self._asked) else 3
+        """As many as are known to be needed: the first two tell."""
+        return len(self._phases)
 
-    def ask(self, density: float, convention: str) -> None:
-        """Announce a density; to be called before the first round."""
-        self._asked.add((density, convention))
+    def ask(self, share: Share) -> None:
+        """Announce a share; to be called before the first round."""
+        self._shares.add(share)
 
     def begin(self) -> None:
         """See the base class."""
-        self._histogram = Histogram()
+        self._phases = ["sample", "count", "high", "low", "equal"]
+        self._search: RankSearch | None = None
+        self._found: dict[int, Found] = {}
+        self._ties: dict[Share, _Tie] = {}
         self.cuts = {}
-        self._missing: dict[tuple[float, str], int] = {}
 
     def update(self, index: int, block: Block) -> None:
         """See the base class."""
-        if index == 2 and not self._missing:
-            return
-        values = block.delta(self.vector)
-        if index == 0:
-            self._histogram.add_high(values)
-        elif index == 1:
-            self._histogram.add_low(values, self._bins)
+        phase = self._phases[index]
+        search = self._search or self._start(block)
+        if phase == "sample":
+            if search.sampled:
+                search.sample(self._values(block))
+        elif phase == "count":
+            if search.ranks:
+                search.count(self._values(block), block.start)
+        elif phase == "high":
+            self._histogram.add_high(self._values(block))
+        elif phase == "low":
+            self._histogram.add_low(self._values(block), self._bins)
         else:
-            self._find_last(values, block.start)
+            for share, tie in list(self._ties.items()):
+                self._find(share, tie, block)
 
     def end(self, index: int) -> None:
         """See the base class."""
-        numel = int(self._histogram.high.sum())
-        ranks = {asked: kept_entries(numel, *asked) for asked in self._asked}
-        if index == 0:
-            self._bins = {self._histogram.locate(rank)[0] for rank in ranks.values() if rank}
-        elif index == 1:
-            for asked, rank in ranks.items():
-                if rank == 0:
-                    self.cuts[asked] = Cut(math.inf)
-                    continue
-                threshold, equal = self._histogram.select(rank)
-                self.cuts[asked] = Cut(threshold)
-                if asked[1] != "paper" and threshold > 0:
-                    self._missing[asked] = equal
+        phase, search = self._phases[index], self._search
+        assert search is not None
+        if phase == "sample" and search.sampled:
+            search.place()
+        elif phase == "count":
+            self._found = search.found()
+            missed = set(search.ranks) - set(self._found)
+            self._phases = ["sample", "count", "high", "low"] if missed else ["sample", "count"]
+            self._histogram = Histogram()
+            self._missed = missed
+            if not missed:
+                self._cut(search)
+        elif phase == "high":
+            self._bins = {self._histogram.locate(rank)[0] for rank in self._missed}
+        elif phase == "low":
+            self._found |= {rank: self._histogram.found(rank) for rank in self._missed}
+            self._cut(search)
 
-    def _find_last(self, values: Tensor, start: int) -> None:
-        """Count down the entries of exactly the threshold's magnitude to the last one to be kept."""
-        for asked, missing in list(self._missing.items()):
-            equal = (values.abs() == self.cuts[asked].threshold).nonzero()
-            if len(equal) < missing:
-                self._missing[asked] = missing - len(equal)
-            else:
-                del self._missing[asked]
-                self.cuts[asked] = Cut(self.cuts[asked].threshold, start + int(equal[missing - 1]))
+    def _start(self, block: Block) -> RankSearch:
+        numel = math.prod(block.shape) if self._numel is None else self._numel
+        self._search = RankSearch(numel, {rank for share in self._shares if (rank := share.rank(numel))})
+        return self._search
 
-    def trimmed(self, block: Block, density: float, convention: str) -> Tensor:
-        """The task vector's block after the trim, float32 (count,)."""
-        values, cut = block.delta(self.vector), self.cuts[density, convention]
-        if cut.last_index is None or cut.last_index >= block.start + block.count - 1:
-            return trim(values, cut.threshold)
-        return trim(values, cut.threshold, torch.arange(block.count) <= cut.last_index - block.start)
+    def _cut(self, search: RankSearch) -> None:
+        """Turn what was found into cuts, and plan to look for the last of equal entries where that matters."""
+        for share in self._shares:
+            rank = share.rank(search.numel)
+            if rank == 0:
+                self.cuts[share] = Cut(math.inf)
+                continue
+            found = self._found[rank]
+            self.cuts[share] = Cut(found.magnitude, -1 if share.equal == "none" else None)
+            wanted = rank - found.larger
+            if share.equal in ("all", "none") or wanted == found.equal or not found.magnitude:
+                continue
+            number = wanted if share.equal == "first" else found.equal - wanted + 1
+            start = 0
+            if rank not in self._missed:
+                start, number = search.locate(rank, found.magnitude, number)
+            self._ties[share] = _Tie(found.magnitude, start, number)
+        if self._ties:
+            self._phases = [*self._phases, "equal"]
+
+    def _find(self, share: Share, tie: "_Tie", block: Block) -> None:
+        """Count the entries of a magnitude from flat index `tie.start` on, down to the one that decides."""
+        skipped = max(0, tie.start - block.start)
+        if skipped >= block.count:
+            return
+        equal = (self._values(block)[skipped:].abs() == tie.magnitude).nonzero()
+        if len(equal) < tie.number:
+            self._ties[share] = _Tie(tie.magnitude, tie.start, tie.number - len(equal))
+            return
+        del self._ties[share]
+        index = block.start + skipped + int(equal[tie.number - 1])
+        first = share.equal == "first"
+        self.cuts[share] = Cut(tie.magnitude, index) if first else Cut(tie.magnitude, -1, index)
+
+    def above(self, block: Block, share: Share) -> Tensor:
+        """The vector's block with all but this share of the largest entries set to 0, a new float32 (count,)."""
+        cut = self.cuts[share]
+        last, first = (None if i is None else i - block.start for i in (cut.last_index, cut.first_index))
+        return trim(self._values(block), cut.threshold, last, first)
+
+
+@dataclass(frozen=True)
+class _Tie:
+    """The `number`-th entry of this magnitude from flat index `start` on decides."""
+
+    magnitude: float
+    start: int
+    number: int
 
 
 class MajoritySign(Gather):
@@ -156,11 +220,14 @@ class MajoritySign(Gather):
 
     def begin(self) -> None:
         """See the base class."""
-        self._sum = 0.0
+        self._sum = 0
 
     def update(self, index: int, block: Block) -> None:
         """See the base class."""
-        self._sum += float(elected_sign(self._trimmed(block), None, 0).sum(dtype=torch.float64))
+        deltas = self._trimmed(block)
+        for piece in pieces(block.count, block.device):
+            # Sums of signs are whole numbers far below 2^24, so exact.
+            self._sum += int(elected_sign([delta[piece] for delta in deltas], None, 0).sum())
 
     @property
     def sign(self) -> int:

@@ -58,6 +58,8 @@ class ReadAhead:
         index = start // walk.span
         now = self._now.get(name)
         if now is None or now[:2] != (walk.tensor, index):
+            now = None  # let go of it before another is read
+            self._now.pop(name, None)
             now = self._now[name] = (walk.tensor, index, self._take(name, walk, index))
             self._prepare(name, walk, index, last)
         offset = start - index * walk.span
@@ -73,6 +75,9 @@ class ReadAhead:
         tensor, number, future = self._ahead.pop(name, (None, None, None))
         if future is not None and (tensor, number) == (walk.tensor, index):
             return future.result()
+        if future is not None:
+            future.cancel()
+            del future
         return self._values(name, walk, index)
 
     def _prepare(self, name: str, walk: Walk, index: int, last: bool) -> None:
@@ -87,7 +92,10 @@ class ReadAhead:
 
     def _values(self, name: str, walk: Walk, index: int) -> Tensor:
         start = index * walk.span
-        values = self._sources[name].read(walk.tensor, start, min(walk.span, walk.numel - start))
+        try:
+            values = self._sources[name].read(walk.tensor, start, min(walk.span, walk.numel - start))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"model {name!r}: tensor {walk.tensor!r} cannot be read: {error}") from error
         if self._device.type == "cuda":
             values = values.pin_memory().to(self._device, non_blocking=True)
         values = values.to(torch.float32)
@@ -102,6 +110,8 @@ def is_finite(values: Tensor) -> bool:
     The sum is finite only if all are, and costs a twentieth of looking at each; it may overflow although they
     are, hence the second look.
     """
+    if values.dtype.itemsize == 1:  # float8 has neither sums nor comparisons
+        values = values.to(torch.float32)
     return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
 
 

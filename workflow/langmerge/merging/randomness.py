@@ -3,24 +3,27 @@
 So a DARE mask does not depend on block size, order, threads or the other models of a merge, and the masks
 of one stream are nested over densities: what a lower density keeps, a higher one keeps as well.
 
-The generator is SplitMix64 (Steele, Lea and Flood 2014) on the counter, with a second key mixed in between
-its two multiplications so that streams are not shifts of one another. int64 arithmetic of torch wraps around,
-so the same bits come out on every device.
+A stream is cut into runs of 2^16 indices. Each has two keys of 32 bits, drawn from the stream's key and the run's
+number by BLAKE2b. Within a run the index is hashed with them: Wellons' two-round multiply-xorshift permutation
+``lowbias32`` (2018, https://nullprogram.com/blog/2018/07/31/), a key mixed in before either multiplication so that
+runs are not permutations of one another. It needs 32-bit integers only, on which CPUs are several times as fast as on
+64-bit ones; torch's wrap around, so the same bits come out on every device.
 """
 
 import hashlib
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 BITS = 31
 
-CHUNK = 1 << 15
-"""Indices worked on at a time: their int64 values stay in a core's cache."""
+RUN = 1 << 16
+"""Indices that share a pair of keys; their values stay in a core's cache."""
 
-_GOLDEN = 0x9E3779B97F4A7C15
-_FIRST = 0xBF58476D1CE4E5B9
-_SECOND = 0x94D049BB133111EB
+_GOLDEN = 0x9E3779B9
+_FIRST = 0x7FEB352D
+_SECOND = 0x846CA68B
 
 
 def stream_key(seed: int, *names: str) -> bytes:
@@ -32,22 +35,20 @@ def stream_key(seed: int, *names: str) -> bytes:
 def random_bits(key: bytes, start: int, count: int, device: torch.device | str = "cpu") -> Tensor:
     """int32 (count,), uniform in [0, 2^31): the stream's values at indices start .. start + count - 1."""
     bits = torch.empty(count, dtype=torch.int32, device=device)
-    for position in range(0, count, CHUNK):
-        part = bits[position : position + CHUNK]
-        part.copy_(_mixed(key, start + position, len(part), device))
+    ramp, scratch = _ramp(str(device)), torch.empty(min(count, RUN), dtype=torch.int32, device=device)
+    position = 0
+    while position < count:
+        run, offset = divmod(start + position, RUN)
+        length = min(RUN - offset, count - position)
+        _hash(run_keys(key, run), ramp[offset : offset + length], bits[position : position + length], scratch[:length])
+        position += length
     return bits
 
 
-def _mixed(key: bytes, start: int, count: int, device: torch.device | str) -> Tensor:
-    """The same as int64."""
-    z = torch.arange(start, start + count, dtype=torch.int64, device=device)
-    z.mul_(_signed(_GOLDEN)).add_(_signed(int.from_bytes(key[:8], "little")))
-    z ^= _shift_right(z, 30)
-    z.mul_(_signed(_FIRST)).bitwise_xor_(_signed(int.from_bytes(key[8:], "little")))
-    z ^= _shift_right(z, 27)
-    z.mul_(_signed(_SECOND))
-    z ^= _shift_right(z, 31)
-    return _shift_right(z, 64 - BITS)
+def run_keys(key: bytes, run: int) -> tuple[int, int]:
+    """The two keys of a run, in [0, 2^32)."""
+    digest = hashlib.blake2b(run.to_bytes(8, "little"), key=key, digest_size=8).digest()
+    return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
 
 
 def kept(bits: Tensor, density: float) -> Tensor:
@@ -56,12 +57,38 @@ def kept(bits: Tensor, density: float) -> Tensor:
     return bits < limit if limit < 2**BITS else torch.ones_like(bits, dtype=torch.bool)
 
 
+def below(bits: Tensor, share: float | Tensor) -> Tensor:
+    """int32 mask, -1 (all bits set) where bits < share x 2^31, else 0; for shares < 1, it is `kept` in another form.
+
+    A float `share` is rounded to a multiple of 2^-31, a float32 tensor of shares (count,) rounded down to one.
+    """
+    limit = (share * 2.0**BITS).to(torch.int32) if isinstance(share, Tensor) else round(share * 2**BITS)
+    return (bits - limit).bitwise_right_shift_(BITS)
+
+
+@lru_cache(maxsize=8)
+def _ramp(device: str) -> Tensor:
+    """The indices of a run, spread over 32 bits."""
+    return torch.arange(RUN, dtype=torch.int32, device=device).mul_(_signed(_GOLDEN))
+
+
+def _hash(keys: tuple[int, int], ramp: Tensor, result: Tensor, scratch: Tensor) -> None:
+    """Write the random bits of some indices of a run to `result`."""
+    torch.bitwise_xor(ramp, _signed(keys[0]), out=result)
+    _fold(result, 16, scratch)
+    result.mul_(_FIRST)
+    _fold(result, 15, scratch)
+    result.bitwise_xor_(_signed(keys[1])).mul_(_signed(_SECOND))
+    _fold(result, 16, scratch)
+    result.bitwise_right_shift_(32 - BITS).bitwise_and_(2**BITS - 1)
+
+
+def _fold(z: Tensor, bits: int, scratch: Tensor) -> None:
+    """z ^= z >> bits with a logical shift; torch's own is arithmetic on signed integers."""
+    torch.bitwise_right_shift(z, bits, out=scratch)
+    z.bitwise_xor_(scratch.bitwise_and_((1 << (32 - bits)) - 1))
+
+
 def _signed(value: int) -> int:
-    """`value` modulo 2^64 as a signed 64-bit integer."""
-    value %= 2**64
-    return value - 2**64 if value >= 2**63 else value
-
-
-def _shift_right(z: Tensor, bits: int) -> Tensor:
-    """Logical shift; torch's own is arithmetic on signed integers."""
-    return (z >> bits).bitwise_and_((1 << (64 - bits)) - 1)
+    """`value` in [0, 2^32) as a signed 32-bit integer."""
+    return value - 2**32 if value >= 2**31 else value

@@ -6,7 +6,7 @@ Only safetensors; a pickle checkpoint could run code when loaded and is refused.
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -55,11 +55,18 @@ class ModelFolder(Source):
         self.folder = Path(folder)
         self._files: dict[Path, BinaryIO] = {}
         self.tensors: dict[str, StoredTensor] = {}
-        for path in _weight_files(name, self.folder):
+        paths, index = _weight_files(name, self.folder)
+        config = self.folder / "config.json"  # it decides which tensors are tied
+        self._stamps = {path: _stamp(path) for path in (*paths, *([config] if config.is_file() else []))}
+        for path in paths:
             for entry in read_header(path):
                 if entry.name in self.tensors:
                     raise ValueError(f"model {name!r}: tensor {entry.name!r} stands in two files")
                 self.tensors[entry.name] = entry
+        if index is not None:
+            _check_index(name, self.folder, index, self.tensors)
+        if not self.tensors:
+            raise ValueError(f"model {name!r}: {self.folder} holds no tensors")
 
     def read(self, tensor: str, start: int, count: int) -> Tensor:
         """Elements start .. start + count - 1 of the flattened tensor, shape (count,), as stored."""
@@ -75,14 +82,22 @@ class ModelFolder(Source):
         while done < len(target):
             got = os.preadv(file.fileno(), [target[done:]], position + done)
             if not got:
-                raise ValueError(f"{entry.path}: ended while reading {tensor!r}; the file is damaged")
+                raise ValueError(f"{entry.path}: ended while reading {tensor!r}; the file is damaged or was changed")
             done += got
         return values
 
     def identity(self) -> list[Any]:
-        """Path, size and time of change of every file."""
-        paths = sorted({entry.path for entry in self.tensors.values()})
-        return [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+        """Path, size and time of change of every file of weights and of config.json.
+
+        Raises ValueError if one is no longer what it was when the headers were read.
+        """
+        for path, stamp in self._stamps.items():
+            if not path.is_file() or _stamp(path) != stamp:
+                raise ValueError(
+                    f"model {self.name!r}: {path} changed while it was being merged; "
+                    "merge again when nothing writes it any more"
+                )
+        return [stamp for _, stamp in sorted(self._stamps.items())]
 
     def close(self) -> None:
         """Close all files."""
@@ -119,13 +134,13 @@ def read_header(path: Path) -> list[StoredTensor]:
         if size < 8 or length > size - 8:
             raise ValueError(f"{path}: not a safetensors file, or truncated inside its header ({size} bytes)")
         try:
-            header = json.loads(file.read(length))
+            header = json.loads(file.read(length), object_pairs_hook=_unique)
             rows = sorted(
-                (tuple(row["data_offsets"]), name, row["dtype"], tuple(row["shape"]))
+                (_whole(row["data_offsets"], 2), name, str(row["dtype"]), _whole(row["shape"]))
                 for name, row in header.items()
                 if name != "__metadata__"
             )
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path}: damaged safetensors header ({error!r})") from None
     entries = []
     position = 0
@@ -144,22 +159,60 @@ def read_header(path: Path) -> list[StoredTensor]:
     return entries
 
 
-def _weight_files(name: str, folder: Path) -> list[Path]:
-    """The safetensors files of a model folder, in order."""
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, in which no name may stand twice."""
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{sorted({name for name in names if names.count(name) > 1})} stand twice")
+    return result
+
+
+def _whole(numbers: Any, size: int | None = None) -> tuple[int, ...]:
+    """A list of whole numbers >= 0, of the given length."""
+    if not isinstance(numbers, list) or (size is not None and len(numbers) != size):
+        raise ValueError(f"{numbers!r} is not a list of {size or 'whole'} numbers")
+    if any(type(number) is not int or number < 0 for number in numbers):
+        raise ValueError(f"{numbers!r} are not whole numbers from 0")
+    return tuple(numbers)
+
+
+def _stamp(path: Path) -> list[Any]:
+    """Path, size and time of change of a file."""
+    status = path.stat()
+    return [str(path.resolve()), status.st_size, status.st_mtime_ns]
+
+
+def _check_index(name: str, folder: Path, index: dict[str, str], tensors: Mapping[str, StoredTensor]) -> None:
+    """Does every tensor stand in the file that the index names? Shards may have been exchanged, or be another's."""
+    for tensor in sorted(index.keys() | tensors.keys()):
+        found = tensors[tensor].path.name if tensor in tensors else None
+        if found != index.get(tensor):
+            said = f"in {index[tensor]}" if tensor in index else "nowhere"
+            raise ValueError(
+                f"model {name!r}: tensor {tensor!r} stands {f'in {found}' if found else 'in no file'} of {folder} but "
+                f"{said} by model.safetensors.index.json; shards were exchanged or belong to different models: "
+                "download or write the model again"
+            )
+
+
+def _weight_files(name: str, folder: Path) -> tuple[list[Path], dict[str, str] | None]:
+    """The safetensors files of a model folder, in order, and which of them its index says to hold each tensor."""
     if not folder.is_dir():
         raise FileNotFoundError(f"model {name!r}: no folder {folder}")
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file():
-        return [single]
+        return [single], None
     if index.is_file():
         try:
-            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError, TypeError):
-            raise ValueError(f"{index}: not a valid shard index") from None
-        missing = [shard for shard in shards if Path(shard).name != shard or not (folder / shard).is_file()]
+            places = dict(json.loads(index.read_text(encoding="utf-8"), object_pairs_hook=_unique)["weight_map"])
+            shards = sorted(set(places.values()))
+            missing = [shard for shard in shards if Path(shard).name != shard or not (folder / shard).is_file()]
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ValueError(f"{index}: not a valid shard index ({error!r})") from None
         if missing:
             raise FileNotFoundError(f"model {name!r}: {index.name} names missing files: {missing}")
-        return [folder / shard for shard in shards]
+        return [folder / shard for shard in shards], places
     if (folder / "adapter_model.safetensors").is_file():
         raise ValueError(f"model {name!r}: {folder} holds a LoRA adapter; merge it into its base model first")
     pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))

@@ -1,26 +1,92 @@
-"""Exact k-th largest magnitudes of streamed task vectors, without sorting.
+"""Exact k-th largest magnitudes of streamed vectors, without sorting.
 
-The bits of a non-negative float32 are ordered like its value. A histogram of their upper 16 bits over all
-blocks finds the bin of the k-th largest magnitude, one of the lower 15 bits inside that bin finds the
-magnitude itself. One histogram serves every density that is asked for.
+`RankSearch` does it in two looks. The first takes every `stride`-th magnitude. From this sample, itself searched in
+the same way, a bracket [low, high] is set for each rank that is asked for, so wide that it misses its target only with
+a probability of some 10^-3. The second look counts what lies above each bracket and keeps what lies inside; from these few the
+target is selected exactly. Neither sample nor blocks can thus influence a result. Where a bracket did miss (the
+count tells), `Histogram` finds the target in two more looks.
+
+`Histogram` relies on the bits of a non-negative float32 being ordered like its value: counts of their upper 16
+bits find the bin of the k-th largest magnitude, counts of the lower 15 bits inside that bin the magnitude itself.
 """
 
 import math
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from langmerge.merging.chunks import pieces
+
 LOW_BITS = 15
 HIGH_BINS = 1 << (31 - LOW_BITS)
+
+WHOLE = 1 << 13
+"""Vectors of up to this many entries are kept whole: sampling them would save nothing."""
+
+SAMPLE = 1 << 21
+"""Most magnitudes in a sample (8 MiB)."""
+
+KEPT = 1 << 23
+"""Most entries that the brackets of one vector hold (32 MiB); a search that needs more falls back to `Histogram`."""
+
+STRIDES = (7, 13, 31, 61, 127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521, 131071)
+"""Primes, so that a sample visits all columns of a matrix."""
+
+SIGMAS = 3.5
+"""Half the width of a bracket in standard deviations of the sample's quantile."""
+
+_GROUP = 8
+_COUNTING = 1 << 18
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Keeps magnitudes > threshold, and those == threshold up to flat index last_index (None: all)."""
+    """The largest entries: magnitudes > threshold, and of those == threshold the ones at certain flat indices.
+
+    These are the indices up to `last_index` (None: no bound) and from `first_index` on (None: no bound).
+    """
 
     threshold: float
     last_index: int | None = None
+    first_index: int | None = None
+
+
+Equal = Literal["all", "none", "first", "last"]
+"""Which entries of just the magnitude at which a cut is made lie above it: as many as are missing, by flat index."""
+
+
+class Share(Protocol):
+    """So many of a vector's largest entries; what selects them. Equal shares have equal hashes."""
+
+    @property
+    def equal(self) -> Equal:
+        """What becomes of entries of the smallest of these magnitudes, of which there may be more."""
+        ...
+
+    def rank(self, numel: int) -> int:
+        """How many of `numel` entries; 0: none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Trim:
+    """The entries that a trim keeps: `density` of them, in the convention of `kept_entries`."""
+
+    density: float
+    convention: str
+
+    @property
+    def equal(self) -> Equal:
+        """All in the paper's code; else exactly the number asked for, those of lowest index."""
+        return "all" if self.convention == "paper" else "first"
+
+    def rank(self, numel: int) -> int:
+        """See `kept_entries`."""
+        return kept_entries(numel, self.density, self.convention)
 
 
 def kept_entries(numel: int, density: float, convention: str) -> int:
@@ -31,9 +97,232 @@ def kept_entries(numel: int, density: float, convention: str) -> int:
     return max(1, count) if convention == "mergekit" else count
 
 
+@dataclass(frozen=True)
+class BandEdge:
+    """The entries above one edge of Model Breadcrumbs' band of magnitudes; between the edges they are kept.
+
+    `density` is kept, the largest `gamma` are not. mergekit: int(density N) are kept and int(gamma N) of the
+    largest dropped, fewer where not enough small ones are left to drop; of equal magnitudes those of lower
+    index count as smaller. paper: the same numbers give two thresholds, and entries that equal one stay
+    (at least one entry does).
+    """
+
+    density: float
+    gamma: float
+    convention: str
+    upper: bool
+
+    @property
+    def equal(self) -> Equal:
+        """See above."""
+        if self.convention == "mergekit":
+            return "last"
+        return "none" if self.upper else "all"
+
+    def rank(self, numel: int) -> int:
+        """How many entries lie above the edge (paper, upper edge: including the threshold's)."""
+        kept = int(self.density * numel)
+        if self.convention == "mergekit":
+            small = max(0, numel - kept - int(self.gamma * numel))
+            return numel - small - (kept if self.upper else 0)
+        dropped = min(int(self.gamma * numel), numel - 1)
+        return dropped + 1 if self.upper else min(numel, dropped + max(1, kept))
+
+
 def magnitude_keys(values: Tensor) -> Tensor:
     """int32 (count,), ordered like |values| (float32, finite)."""
     return values.abs().view(torch.int32)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The `rank`-th largest magnitude of a vector; `larger` and `equal` entries are larger than it, equal to it."""
+
+    magnitude: float
+    larger: int
+    equal: int
+
+
+@dataclass
+class _Bracket:
+    """Magnitudes in [low, high], one of which has each of `ranks`.
+
+    `above` counts the larger ones; `parts` are (flat index at which a piece begins, its magnitudes inside,
+    how often each occurs; None: once), as long as `complete`.
+    """
+
+    low: float
+    high: float
+    ranks: list[int]
+    above: int = 0
+    size: int = 0
+    parts: list[tuple[int, Tensor, Tensor | None]] = field(default_factory=list)
+    complete: bool = True
+
+    def add(self, start: int, inside: Tensor, counts: Tensor | None = None) -> None:
+        """Keep what lies inside of a piece that begins at flat index `start`."""
+        if self.complete and len(inside):
+            self.parts.append((start, inside, counts))
+            self.size += len(inside)
+
+    def compress(self, most: int) -> None:
+        """Count equal magnitudes instead of keeping each, and give up where still more than `most` are held."""
+        if self.size <= most:
+            return
+        for number, (start, inside, counts) in enumerate(self.parts):
+            if counts is None:
+                self.parts[number] = (start, *torch.unique(inside, return_counts=True))
+        self.size = sum(len(inside) for _, inside, _ in self.parts)
+        if self.size > most // 2:
+            self.complete, self.parts = False, []
+
+    def select(self, rank: int) -> Found | None:
+        """The `rank`-th largest of the vector, None where it is not inside."""
+        held = sum(_total(inside, counts) for _, inside, counts in self.parts)
+        rest = rank - self.above
+        if not self.complete or not 1 <= rest <= held:
+            return None
+        values = torch.cat([inside for _, inside, _ in self.parts])
+        if all(counts is None for _, _, counts in self.parts):
+            magnitude = float(values.kthvalue(held - rest + 1).values)
+            return Found(magnitude, self.above + int((values > magnitude).sum()), int((values == magnitude).sum()))
+        counts = torch.cat([torch.ones_like(v, dtype=torch.int64) if c is None else c for _, v, c in self.parts])
+        values, order = values.sort(descending=True)
+        position = int(torch.searchsorted(counts[order].cumsum(0), rest))
+        magnitude = float(values[position])
+        larger = self.above + int(counts[order][values > magnitude].sum())
+        return Found(magnitude, larger, int(counts[order][values == magnitude].sum()))
+
+    def locate(self, magnitude: float, number: int) -> tuple[int, int]:
+        """Where the `number`-th entry of this magnitude stands: (start of its piece, its number in the piece)."""
+        for start, inside, counts in self.parts:
+            equal = inside == magnitude
+            here = int(equal.sum() if counts is None else counts[equal].sum())
+            if number <= here:
+                return start, number
+            number -= here
+        raise AssertionError("select has found it")
+
+
+class RankSearch:
+    """Magnitudes of given ranks of a vector of `numel` entries that is looked at in pieces, in order; see the module.
+
+    Args:
+        numel: entries in all.
+        ranks: from the largest, 1 .. numel.
+    """
+
+    def __init__(self, numel: int, ranks: Iterable[int]) -> None:
+        self.numel = numel
+        self.ranks = sorted(set(ranks))
+        self.stride = next((s for s in STRIDES if s * SAMPLE >= numel), STRIDES[-1])
+        self.sampled = bool(self.ranks) and numel > WHOLE
+        self._skip = 0
+        self._sample: list[Tensor] = []
+        self._brackets = [] if self.sampled or not self.ranks else [_Bracket(0.0, math.inf, self.ranks)]
+
+    def sample(self, values: Tensor) -> None:
+        """First look, if `sampled`: float32 (count,)."""
+        self._sample.append(values[self._skip :: self.stride].abs())
+        self._skip = (self._skip - len(values)) % self.stride
+
+    def place(self) -> None:
+        """Set the brackets, after the first look."""
+        sample = torch.cat(self._sample)
+        self._sample = []
+        bounds = {rank: _bounds(len(sample), rank / self.numel) for rank in self.ranks}
+        magnitudes = _of_ranks(sample, {bound for pair in bounds.values() for bound in pair})
+        for rank, (upper, lower) in bounds.items():
+            low, high = magnitudes[lower], magnitudes[upper]
+            last = self._brackets[-1] if self._brackets else None
+            if last and high >= last.low:  # ranks that lie close together share a bracket
+                last.low = min(last.low, low)
+                last.ranks.append(rank)
+            else:
+                self._brackets.append(_Bracket(low, high, [rank]))
+
+    def count(self, values: Tensor, start: int) -> None:
+        """Second look: float32 (count,), of which the first has the flat index `start`."""
+        for piece in pieces(len(values), values.device, _COUNTING):
+            part = values[piece]
+            magnitudes, inside, above = _scratch(len(part), part.device)
+            torch.abs(part, out=magnitudes)
+            for bracket in self._brackets:
+                _count(bracket, magnitudes, start + piece.start, inside, above)
+        if sum(bracket.size for bracket in self._brackets) > KEPT:
+            for bracket in self._brackets:
+                bracket.compress(KEPT // len(self._brackets))
+
+    def found(self) -> dict[int, Found]:
+        """What has each rank, after the second look; without those that their brackets missed."""
+        result = {}
+        for bracket in self._brackets:
+            for rank in bracket.ranks:
+                if (found := bracket.select(rank)) is not None:
+                    result[rank] = found
+        return result
+
+    def locate(self, rank: int, magnitude: float, number: int) -> tuple[int, int]:
+        """(start of a piece, number in it) of the `number`-th entry of this magnitude, which has `rank`."""
+        bracket = next(bracket for bracket in self._brackets if rank in bracket.ranks)
+        return bracket.locate(magnitude, number)
+
+
+def _bounds(size: int, share: float) -> tuple[int, int]:
+    """Ranks in a sample (upper, lower; 0 and size + 1: beyond it) between which a `share` of all entries ends."""
+    margin = SIGMAS * math.sqrt(size * share * (1 - share)) + 2
+    return max(math.floor(size * share - margin), 0), min(math.ceil(size * share + margin), size + 1)
+
+
+def _of_ranks(sample: Tensor, ranks: set[int]) -> dict[int, float]:
+    """Magnitudes of these ranks of a sample; infinity for rank 0, 0 for ranks beyond its size."""
+    result = {rank: math.inf if rank == 0 else 0.0 for rank in ranks if not 1 <= rank <= len(sample)}
+    search = RankSearch(len(sample), ranks - set(result))
+    if search.sampled:
+        search.sample(sample)
+        search.place()
+    search.count(sample, 0)
+    result |= {rank: found.magnitude for rank, found in search.found().items()}
+    missed = ranks - set(result)
+    return result | {rank: float(sample.kthvalue(len(sample) - rank + 1).values) for rank in missed}
+
+
+_SCRATCH: dict[tuple[int, torch.device], list[Tensor]] = {}
+
+
+def _scratch(count: int, device: torch.device) -> list[Tensor]:
+    """Three float32 vectors of this length, the same memory again for each piece of a thread's work."""
+    key = (threading.get_ident(), device)
+    known = _SCRATCH.get(key)
+    if known is None or len(known[0]) < count:
+        known = _SCRATCH[key] = [torch.empty(count, device=device) for _ in range(3)]
+    return [vector[:count] for vector in known]
+
+
+def _count(bracket: _Bracket, magnitudes: Tensor, start: int, inside: Tensor, above: Tensor) -> None:
+    """Add a piece to a bracket; `inside` and `above` are scratch of its size.
+
+    Comparisons yield floats: that is several times as fast as booleans, and sums of ones are exact up to 2^24.
+    """
+    torch.ge(magnitudes, bracket.low, out=inside)
+    if bracket.high < math.inf:
+        torch.gt(magnitudes, bracket.high, out=above)
+        bracket.above += int(above.sum())
+        inside.sub_(above)
+    if bracket.low == bracket.high:
+        if number := int(inside.sum()):
+            bracket.add(start, magnitudes.new_tensor([bracket.low]), torch.tensor([number], device=magnitudes.device))
+        return
+    # Columns of 8 entries in which nothing lies inside are passed over.
+    length = len(magnitudes) // _GROUP
+    columns = inside[: length * _GROUP].view(_GROUP, length).sum(0).gt_(0.5).nonzero().flatten()
+    near = magnitudes[: length * _GROUP].view(_GROUP, length).index_select(1, columns).flatten()
+    near = torch.cat([near, magnitudes[length * _GROUP :]])
+    bracket.add(start, near[(near >= bracket.low) & (near <= bracket.high)])
+
+
+def _total(inside: Tensor, counts: Tensor | None) -> int:
+    return len(inside) if counts is None else int(counts.sum())
 
 
 class Histogram:
@@ -45,7 +334,7 @@ class Histogram:
 
     def add_high(self, values: Tensor) -> None:
         """First round: count a block of values (float32, (count,))."""
-        self.high += torch.bincount(magnitude_keys(values) >> LOW_BITS, minlength=HIGH_BINS)
+        self.high += torch.bincount(magnitude_keys(values) >> LOW_BITS, minlength=HIGH_BINS).cpu()
 
     def locate(self, rank: int) -> tuple[int, int]:
         """(bin, rank inside the bin) of the `rank`-th largest magnitude, rank from 1."""
@@ -57,29 +346,25 @@ class Histogram:
         high = keys >> LOW_BITS
         for index in bins:
             inside = keys[high == index] & ((1 << LOW_BITS) - 1)
-            counts = torch.bincount(inside, minlength=1 << LOW_BITS)
+            counts = torch.bincount(inside, minlength=1 << LOW_BITS).cpu()
             self.low[index] = self.low[index] + counts if index in self.low else counts
 
     def select(self, rank: int) -> tuple[float, int]:
         """(magnitude, how many entries of just this magnitude are to be kept) of the `rank`-th largest."""
         index, rest = self.locate(rank)
         low, rest = _find(self.low[index], rest)
-        key = torch.tensor([(index << LOW_BITS) | low], dtype=torch.int32)
-        return float(key.view(torch.float32)), rest
+        return _magnitude(index, low), rest
+
+    def found(self, rank: int) -> Found:
+        """The `rank`-th largest magnitude, with the numbers of larger and of equal entries."""
+        index, rest = self.locate(rank)
+        low, number = _find(self.low[index], rest)
+        return Found(_magnitude(index, low), rank - number, int(self.low[index][low]))
 
 
-def cut_of(values: Tensor, density: float, convention: str) -> Cut:
-    """The cut of one vector held in memory (float32, (count,)); equal magnitudes: lowest index first."""
-    rank = kept_entries(values.numel(), density, convention)
-    if rank == 0:
-        return Cut(math.inf)
-    histogram = Histogram()
-    histogram.add_high(values)
-    histogram.add_low(values, {histogram.locate(rank)[0]})
-    threshold, equal = histogram.select(rank)
-    if convention == "paper":
-        return Cut(threshold)
-    return Cut(threshold, int((values.abs() == threshold).nonzero()[equal - 1]))
+def _magnitude(high: int, low: int) -> float:
+    """The float32 number with these bits."""
+    return float(torch.tensor([(high << LOW_BITS) | low], dtype=torch.int32).view(torch.float32))
 
 
 def _find(counts: Tensor, rank: int) -> tuple[int, int]:

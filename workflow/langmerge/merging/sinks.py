@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from langmerge.merging.engine import Merge
-from langmerge.merging.journal import Journal, common, resumable_folder
+from langmerge.merging.journal import Journal, common, resumable_folders
 from langmerge.merging.pipeline import WriteBehind
 from langmerge.merging.recipe import Recipe
 from langmerge.merging.sources import Source
-from langmerge.merging.writer import SHARD_BYTES, WeightsWriter, copy_model_files, write_json
+from langmerge.merging.writer import SHARD_BYTES, WeightsWriter, copy_model_files, read_json, write_json
 
 STATISTICS = "merge_statistics.json"
 
@@ -64,6 +64,7 @@ def state_dicts(
             flat[piece.recipe][piece.tensor][piece.start : piece.start + len(piece.values)] = piece.values
             if progress:
                 progress(len(piece.values))
+        merge.identity()  # raises if a source was changed meanwhile
         for name in names:
             tensors = flat.pop(name)
             state = {key: tensors[key].view(shape) for key, _, shape in merge.layout(name)}
@@ -82,20 +83,21 @@ def write_into(
 
     Each gets the weights, configuration and tokenizer files of its reference, and merge_statistics.json.
     With `journals` the tensors that they name are left out and finished ones noted. Nothing is removed on an
-    error: `write_models` adds that.
+    error: `write_models` adds that. Raises ValueError if a file of a source is changed meanwhile.
     """
     journals = journals or {}
     done = common(journals) if journals else {}
     merge.leave_out(done)
-    behind = WriteBehind()
-    try:
-        with ExitStack() as stack:
-            writers = {
-                name: stack.enter_context(WeightsWriter(Path(folders[name]), merge.layout(name), shard_bytes, done))
-                for name in merge.outputs
-            }
-            for journal in journals.values():
-                journal.start()
+    with ExitStack() as stack:
+        writers = {
+            name: stack.enter_context(WeightsWriter(Path(folders[name]), merge.layout(name), shard_bytes, done))
+            for name in merge.outputs
+        }
+        for journal in journals.values():
+            journal.start(done)
+        behind = WriteBehind()
+        # It ends before the files are closed, however the block ends.
+        try:
             tensor = None
             for piece in merge:
                 if journals and tensor not in (None, piece.tensor):
@@ -105,9 +107,10 @@ def write_into(
                 if progress:
                     progress(len(piece.values))
             behind.finish()
-    except BaseException:
-        behind.abandon()
-        raise
+        except BaseException:
+            behind.abandon()
+            raise
+    merge.identity()  # raises if a source was changed meanwhile
     result = {}
     for name in merge.outputs:
         copy_model_files(merge.reference(name), Path(folders[name]), merge.dtype)
@@ -147,19 +150,19 @@ def write_models(
 ) -> dict[str, dict[str, Any]]:
     """Write the recipes named in `folders` as model folders in one pass: all or, on an error, none.
 
-    After a kill the next call with the same arguments goes on where it stood and gives the same bytes. Returns the
-    statistics by recipe. Raises FileExistsError if a folder is not empty, BlockingIOError if another process
-    writes it, else what `Merge` raises.
+    After a kill the next call with the same arguments goes on where it stood and gives the same bytes; if the kill
+    came while the folders took their names, it names the others. Returns the statistics by recipe. Raises
+    FileExistsError if a folder is not empty, BlockingIOError if another process writes it, ValueError if two
+    folders are one or a source is changed meanwhile, else what `Merge` raises.
     """
     options: dict[str, Any] = {"dtype": dtype, "block": block, "statistics": statistics, "device": device}
     merge = Merge(recipes, sources, data=data, outputs=list(folders), **options)
     identity = merge.identity()
     if identity is not None:
         identity = [identity, shard_bytes, sorted(folders)]
-    with ExitStack() as stack:
-        parts, journals = {}, {}
-        for name, folder in folders.items():
-            parts[name], journals[name] = stack.enter_context(resumable_folder(Path(folder), identity))
+    with resumable_folders(folders, identity) as (parts, journals):
+        if all(journal.complete for journal in journals.values()):
+            return {name: read_json(part / STATISTICS) for name, part in parts.items()}
         return write_into(
             merge, parts, shard_bytes=shard_bytes, progress=progress, journals=journals if identity else None
         )

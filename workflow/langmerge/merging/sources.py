@@ -50,6 +50,11 @@ class Source(ABC):
         entry = self.tensors[tensor]
         return self.read(tensor, 0, entry.numel).view(entry.shape)
 
+    def file(self, name: str) -> bytes | None:
+        """A file of the model beside its weights, or None if it has none of this name."""
+        path = self.folder / name
+        return path.read_bytes() if path.is_file() else None
+
     def json(self, file: str) -> dict[str, Any] | None:
         """A JSON file of the model (config.json, tokenizer.json), or None; ValueError if it is not JSON."""
         path = self.folder / file

@@ -41,8 +41,8 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 class WeightsWriter:
     """The safetensors file(s) of one model, written at their final places as pieces come in.
 
-    `done` are tensors that stand in the files already, from a run that was killed.
-    Use as a context manager; leaving it without an error checks that every element was written.
+    `done` are tensors that stand in the files already, from a run that was killed; ValueError if the files do not
+    hold them. Use as a context manager; leaving it without an error checks that every element was written.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class WeightsWriter:
         single = len(shards) == 1
         for number, rows in enumerate(shards, 1):
             file = "model.safetensors" if single else f"model-{number:05}-of-{len(shards):05}.safetensors"
-            self._start(folder / file, rows, sizes, keep=bool(done))
+            self._start(folder / file, rows, sizes, done)
         for name in done:
             self._missing[name] = 0
         if not single:
@@ -86,9 +86,9 @@ class WeightsWriter:
         path: Path,
         rows: Sequence[tuple[str, torch.dtype, tuple[int, ...]]],
         sizes: Mapping[str, int],
-        keep: bool,
+        done: Collection[str],
     ) -> None:
-        """Write the header of one file, or `keep` the file that is there, and note where its tensors go."""
+        """Write the header of one file, or keep the file that holds tensors already, and note where they all go."""
         header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
         offset = 0
         for name, dtype, shape in rows:
@@ -100,9 +100,12 @@ class WeightsWriter:
             offset += sizes[name]
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
-        if not (keep and path.is_file()):
-            with path.open("wb") as file:
-                file.write(len(text).to_bytes(8, "little") + text)
+        start = len(text).to_bytes(8, "little") + text
+        kept = [header[name]["data_offsets"][1] for name, *_ in rows if name in done]
+        if not kept:
+            path.write_bytes(start)
+        elif not _begins_with(path, start) or path.stat().st_size < len(start) + max(kept):
+            raise ValueError(f"{path} is not as a killed run left it; remove {self._folder} and merge again")
         for name, *_ in rows:
             self._places[name] = (path, 8 + len(text) + header[name]["data_offsets"][0])
 
@@ -127,9 +130,10 @@ class WeightsWriter:
 
     def _close(self) -> None:
         if self._file:
-            self.sync()
-            self._file.close()
-            self._file = self._path = None
+            file, self._file, self._path = self._file, None, None
+            with file:
+                file.flush()
+                os.fsync(file.fileno())
 
     def __enter__(self) -> "WeightsWriter":
         return self
@@ -149,6 +153,13 @@ class WeightsWriter:
             raise RuntimeError(f"{self._folder}: tensors not written in full: {incomplete[:3]}")
 
 
+def _begins_with(path: Path, start: bytes) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(start)) == start
+
+
 def copy_model_files(reference: Source, folder: Path, dtype: torch.dtype | None) -> None:
     """Configuration (with `dtype`, if the weights were converted to one) and tokenizer of the reference."""
     config = reference.json("config.json")
@@ -158,13 +169,18 @@ def copy_model_files(reference: Source, folder: Path, dtype: torch.dtype | None)
             config["dtype"] = str(dtype).removeprefix("torch.")
         write_json(folder / "config.json", config)
     for name in COPIED:
-        if (reference.folder / name).is_file():
-            shutil.copyfile(reference.folder / name, folder / name)
+        if (content := reference.file(name)) is not None:
+            (folder / name).write_bytes(content)
 
 
 def write_json(path: Path, data: Any) -> None:
     """Indented UTF-8 JSON with a final newline; NaN is refused."""
     path.write_text(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 @contextmanager

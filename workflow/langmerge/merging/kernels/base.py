@@ -1,6 +1,6 @@
 """What binds a method to the engine: a kernel, and the context in which it is made."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,10 +37,12 @@ class Context:
     """What a recipe is made ready for.
 
     `tensors` are the names and shapes of those that this recipe merges (all of the model, or the part that
-    one of its rules is for). `data` holds, by model name, the folder with what was measured of it.
+    one of its rules is for), `names` all names of the model. `data` holds, by model name, the folder with what
+    was measured of it.
     """
 
     tensors: Mapping[str, tuple[int, ...]]
+    names: Sequence[str]
     data: Mapping[str, Source]
     gathers: Gathers
 

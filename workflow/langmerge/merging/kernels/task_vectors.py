@@ -1,75 +1,232 @@
-"""Methods on task vectors that sparsify each, then add them or elect a sign."""
+"""Methods on task vectors that sparsify each, then add them or elect a sign.
 
-from collections.abc import Callable
+Each method is a chain: a task vector, made sparse by a drop, a trim, a band or DELLA's ranks, perhaps rescaled;
+then a weighted sum or TIES' election. What several recipes share of a block (a random mask, the merged vector
+before its scale) is computed once.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
-from operator import methodcaller
 
+import torch
 from torch import Tensor
 
-from langmerge.merging.block import Block
+from langmerge.merging.block import Block, TaskVector
 from langmerge.merging.gathers import Gather, MajoritySign, Scope, Selection
-from langmerge.merging.kernels.base import Context, Kernel, Make, base_of, task_vectors_of
+from langmerge.merging.kernels.base import Context, Kernel, Make, base_of
 from langmerge.merging.methods import task_vectors
+from langmerge.merging.methods.averages import normalized, weighted_sum
+from langmerge.merging.randomness import below
+from langmerge.merging.ranks import row_ranks
 from langmerge.merging.recipe import Recipe
+from langmerge.merging.selection import BandEdge, Share, Trim
 
 
-def _task_arithmetic(recipe: Recipe, context: Context) -> Kernel:
-    """Task arithmetic; with a seed (dare_linear) after DARE's drop."""
-    base, vectors, parameters = base_of(recipe), task_vectors_of(recipe), recipe.parameters
+@dataclass(frozen=True)
+class Sparse:
+    """A task vector as a method takes it: `values` of a block, float32 (count,), shared; never change them.
+
+    Equal keys mean equal values. `gathers` must be complete before.
+    """
+
+    key: tuple
+    values: Callable[[Block], Tensor]
+    gathers: tuple[Gather, ...] = ()
+
+
+class AbsoluteSums(Gather):
+    """Sums of magnitudes of two vectors over a tensor, in float64; `ratio` is the first divided by the second."""
+
+    def __init__(self, before: Sparse, after: Sparse) -> None:
+        super().__init__("tensor", after.gathers)
+        self._vectors = (before, after)
+
+    def begin(self) -> None:
+        """See the base class."""
+        self._sums = [0.0, 0.0]
+
+    def update(self, index: int, block: Block) -> None:
+        """See the base class."""
+        for number, vector in enumerate(self._vectors):
+            self._sums[number] += float(vector.values(block).abs().sum(dtype=torch.float64))
+
+    @property
+    def ratio(self) -> float:
+        """The factor that gives the second vector the first one's sum; 1 where either is below 1e-7."""
+        before, after = self._sums
+        return before / after if min(before, after) >= 1e-7 else 1.0
+
+
+# ---- one task vector -----------------------------------------------------------------------------------------------
+
+
+def _plain(model: str, base: str, context: Context) -> Sparse:
+    """The task vector itself."""
+    vector = TaskVector(model, base)
+    return Sparse(("delta", model, base), lambda block: block.delta(vector), context.needs_of([model, base]))
+
+
+def _dropped(vector: Sparse, model: str, density: float, seed: int, factor: float) -> Sparse:
+    """DARE: entries kept with probability `density`, times `factor`."""
+    if density >= 1:
+        return vector
+    key = ("dare", vector.key, density, seed, factor)
+
+    def compute(block: Block) -> Tensor:
+        kept = task_vectors.masked(vector.values(block), below(block.random(seed, model), density))
+        return kept.mul_(factor) if factor != 1 else kept
+
+    return Sparse(key, lambda block: block.shared(key, partial(compute, block)), vector.gathers)
+
+
+def _ranked(
+    vector: Sparse, model: str, density: float, seed: int, epsilon: float, convention: str, divide: bool
+) -> Sparse:
+    """DELLA: entries kept with a probability by their magnitude's rank in the row, with `divide` divided by it."""
+    if density >= 1:
+        return vector
+    key = ("della", vector.key, density, seed, epsilon, convention, divide)
+
+    def compute(block: Block) -> Tensor:
+        values, (rows, columns) = vector.values(block), block.matrix
+        # Several densities share the ranks.
+        ranks = block.shared(("ranks", vector.key), lambda: row_ranks(values.view(rows, columns)).view(-1))
+        keep = task_vectors.keep_probability(ranks, columns, density, epsilon, convention)
+        kept = task_vectors.masked(values, below(block.random(seed, model), keep))
+        return kept.div_(keep) if divide else kept
+
+    return Sparse(key, lambda block: block.shared(key, partial(compute, block)), vector.gathers)
+
+
+def _selection(vector: Sparse, scope: Scope, context: Context, shares: Iterable[Share]) -> Selection:
+    """The gather that finds these shares of a vector's largest entries."""
+    numel = sum(math.prod(shape) for shape in context.tensors.values()) if scope == "model" else None
+    make = partial(Selection, scope, vector.gathers, vector.values, numel)
+    selection = context.gather(("selection", scope, vector.key), make)
+    for share in shares:
+        selection.ask(share)
+    return selection
+
+
+def _trimmed(vector: Sparse, density: float, convention: str, context: Context) -> Sparse:
+    """The largest entries: of the model in the paper's convention, else of each tensor."""
+    if density >= 1:
+        return vector
+    share = Trim(density, convention)
+    selection = _selection(vector, "model" if convention == "paper" else "tensor", context, [share])
+    return Sparse(
+        ("trim", vector.key, share), lambda block: selection.above(block, share), (selection, *vector.gathers)
+    )
+
+
+def _band(vector: Sparse, density: float, gamma: float, convention: str, context: Context) -> Sparse:
+    """Breadcrumbs: entries of each tensor that are neither among the largest nor among the smallest."""
+    if density >= 1:
+        return vector
+    lower, upper = (BandEdge(density, gamma, convention, upper) for upper in (False, True))
+    selection = _selection(vector, "tensor", context, [lower, upper])
+
+    def values(block: Block) -> Tensor:
+        # What lies above both edges cancels exactly.
+        return selection.above(block, lower).sub_(selection.above(block, upper))
+
+    return Sparse(("band", vector.key, lower), values, (selection, *vector.gathers))
+
+
+def _matched(before: Sparse, after: Sparse, context: Context) -> Sparse:
+    """`after` times what gives it the sum of magnitudes of `before`, tensor by tensor."""
+    if before is after:
+        return after
+    sums = context.gather(("absolute sums", before.key, after.key), partial(AbsoluteSums, before, after))
+    key = ("matched", before.key, after.key)
+    return Sparse(key, lambda block: after.values(block) * sums.ratio, (sums, *after.gathers))
+
+
+def _sparse(recipe: Recipe, context: Context) -> list[Sparse]:
+    """The recipe's task vectors, each after what its method does to it."""
+    method, p = recipe.method, recipe.parameters
+    result = []
+    for model in recipe.models:
+        plain = vector = _plain(model, base_of(recipe), context)
+        rescale = p.get("rescale", "none")
+        if method.startswith("dare"):
+            factor = 1 / p["density"] if rescale == "expectation" else 1.0
+            vector = _dropped(plain, model, p["density"], p["seed"], factor)
+        elif method.startswith("della"):
+            divide = rescale == "expectation"
+            vector = _ranked(plain, model, p["density"], p["seed"], p["epsilon"], p["convention"], divide)
+        elif method.startswith("breadcrumbs"):
+            vector = _band(plain, p["density"], p["gamma"], p["convention"], context)
+        elif method in ("ties", "magnitude_prune"):
+            vector = _trimmed(plain, p["density"], p["convention"], context)
+        if rescale == "l1":
+            vector = _matched(plain, vector, context)
+        if method == "dare_ties":
+            vector = _trimmed(vector, p["trim"], p["convention"], context)
+        result.append(vector)
+    return result
+
+
+# ---- all task vectors ----------------------------------------------------------------------------------------------
+
+
+def _kernel(
+    recipe: Recipe, key: tuple, vectors: list[Sparse], gathers: tuple[Gather, ...], merged: Callable[[Block], Tensor]
+) -> Kernel:
+    """base + scale x merged; recipes that differ in scale alone share `merged`."""
+    base, scale, weights = base_of(recipe), recipe.parameters["scale"], recipe.weights
+    shared = (*key, tuple(vector.key for vector in vectors), tuple(weights))
 
     def merge(block: Block) -> Tensor:
-        deltas = [block.delta(vector) for vector in vectors]
-        return task_vectors.task_arithmetic(
-            block.value(base), deltas, recipe.weights, parameters["scale"], parameters["normalize"]
-        )
+        return torch.add(block.value(base), block.shared(shared, partial(merged, block)), alpha=scale)
 
-    return Kernel(merge)
+    return Kernel(merge, tuple(dict.fromkeys((*(g for vector in vectors for g in vector.gathers), *gathers))))
 
 
-def _ties(recipe: Recipe, context: Context) -> Kernel:
-    """TIES; with a seed (dare_ties) after DARE's drop."""
-    base, vectors, parameters = base_of(recipe), task_vectors_of(recipe), recipe.parameters
-    convention = parameters["convention"]
-    density = parameters["trim"] if recipe.method == "dare_ties" else parameters["density"]
-    scope: Scope = "model" if convention == "paper" else "tensor"
-    needed: list[Gather] = []
-    trims: list[Callable[[Block], Tensor]] = []
-    for vector in vectors:
-        if density >= 1:
-            trims.append(methodcaller("delta", vector))
-            continue
-        needs = context.needs_of([vector.model, vector.base])
-        selection = context.gather(("selection", scope, vector), partial(Selection, scope, needs, vector))
-        selection.ask(density, convention)
-        needed.append(selection)
-        trims.append(partial(selection.trimmed, density=density, convention=convention))
+def _sum(recipe: Recipe, context: Context) -> Kernel:
+    """Methods that add the sparse task vectors up."""
+    vectors, normalize = _sparse(recipe, context), recipe.parameters["normalize"]
+    weights = normalized(recipe.weights) if normalize else recipe.weights
 
-    def trimmed(block: Block) -> list[Tensor]:
-        return [each(block) for each in trims]
+    def merged(block: Block) -> Tensor:
+        return weighted_sum([vector.values(block) for vector in vectors], weights)
+
+    return _kernel(recipe, ("sum", normalize), vectors, (), merged)
+
+
+def _elect(recipe: Recipe, context: Context) -> Kernel:
+    """Methods that elect a sign for each entry of the sparse task vectors."""
+    parameters = recipe.parameters
+    vectors, normalize, convention = _sparse(recipe, context), parameters["normalize"], parameters["convention"]
+
+    def values(block: Block) -> list[Tensor]:
+        return [vector.values(block) for vector in vectors]
 
     majority = None
-    if convention == "paper":
-        needs = (*needed, *context.needs_of(recipe.inputs))
-        majority = context.gather(("majority", density, frozenset(vectors)), lambda: MajoritySign(needs, trimmed))
-        needed.append(majority)
+    # Only TIES itself resolves zero sums over the model. They do not occur in one vector.
+    if convention == "paper" and recipe.method in ("ties", "dare_ties") and len(vectors) > 1:
+        needs = tuple(dict.fromkeys(gather for vector in vectors for gather in vector.gathers))
+        of_all = ("majority", frozenset(vector.key for vector in vectors))
+        majority = context.gather(of_all, lambda: MajoritySign(needs, values))
 
-    def merge(block: Block) -> Tensor:
-        return task_vectors.ties(
-            block.value(base),
-            trimmed(block),
-            recipe.weights,
-            parameters["scale"],
-            convention,
-            parameters["normalize"],
-            majority.sign if majority else 1,
-        )
+    def merged(block: Block) -> Tensor:
+        sign = majority.sign if majority else 1
+        return task_vectors.disjoint_mean(values(block), recipe.weights, convention, normalize, sign)
 
-    return Kernel(merge, tuple(needed))
+    key = ("elect", convention, normalize, majority)
+    return _kernel(recipe, key, vectors, (majority,) if majority else (), merged)
 
 
 KERNELS: dict[str, Make] = {
-    "task_arithmetic": _task_arithmetic,
-    "dare_linear": _task_arithmetic,
-    "ties": _ties,
-    "dare_ties": _ties,
+    "task_arithmetic": _sum,
+    "magnitude_prune": _sum,
+    "ties": _elect,
+    "dare_linear": _sum,
+    "dare_ties": _elect,
+    "breadcrumbs": _sum,
+    "breadcrumbs_ties": _elect,
+    "della_linear": _sum,
+    "della": _elect,
 }

@@ -1,25 +1,23 @@
-"""Methods on task vectors d_i = m_i - base: task arithmetic, TIES, DARE.
+"""Methods on task vectors d_i = m_i - base: TIES, DARE, DELLA, Model Breadcrumbs.
 
-All tensors of a call have one shape; any shape will do, since every function here works entry by entry.
-What needs more than one entry (thresholds, masks, majority signs) is an argument.
+A merge is base + scale x (weighted sum of the sparse task vectors: task arithmetic, Ilharco et al. 2023, arXiv
+2212.04089, where none is sparse) or base + scale x `disjoint_mean`.
+
+All tensors of a call have one shape; any shape will do where nothing else is said, since most functions here work
+entry by entry. What needs more than one entry (thresholds, masks, ranks, majority signs) is an argument.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from langmerge.merging.methods.averages import normalized, weighted_sum
+from langmerge.merging.chunks import pieces
+from langmerge.merging.methods.averages import weighted_sum
 
 
-def task_arithmetic(
-    base: Tensor, deltas: Sequence[Tensor], weights: Sequence[float], scale: float, normalize: bool = False
-) -> Tensor:
-    """base + scale sum_i w_i d_i (Ilharco et al. 2023, arXiv 2212.04089, section 2).
-
-    With `normalize` the weights are divided by their sum first (ValueError if that is zero).
-    """
-    return base + weighted_sum(deltas, normalized(weights) if normalize else weights).mul_(scale)
+# ---- sparse task vectors -------------------------------------------------------------------------------------------
 
 
 def drop_and_rescale(delta: Tensor, keep: Tensor, density: float) -> Tensor:
@@ -31,17 +29,51 @@ def drop_and_rescale(delta: Tensor, keep: Tensor, density: float) -> Tensor:
     return (delta / density).mul_(keep)
 
 
-def trim(delta: Tensor, threshold: float, last_equal: Tensor | None = None) -> Tensor:
-    """TIES, step 1: entries with |d| < threshold become 0.
+def masked(delta: Tensor, mask: Tensor) -> Tensor:
+    """d where the int32 `mask` is -1, +0 where it is 0 (other masks are not allowed); a new tensor."""
+    return torch.bitwise_and(delta.view(torch.int32), mask).view(torch.float32)
 
-    `last_equal` (boolean, same shape) says which entries of exactly the threshold's magnitude stay; None
-    keeps them all. threshold 0 changes nothing, infinity trims everything.
+
+def trim(delta: Tensor, threshold: float, last: int | None = None, first: int | None = None) -> Tensor:
+    """TIES, step 1: entries with |d| < threshold become 0; a new tensor.
+
+    `last` and `first` say which entries of exactly the threshold's magnitude (a float32 number) stay: those at
+    positions up to `last` and those from `first` on; None, None keeps them all. They are for tensors of shape
+    (count,) and may lie outside of it. threshold 0 changes nothing, infinity trims everything.
     """
-    magnitude = delta.abs()
-    keep = magnitude >= threshold if last_equal is None else magnitude > threshold
-    if last_equal is not None:
-        keep |= (magnitude == threshold) & last_equal
-    return delta * keep
+    if threshold <= 0 or math.isinf(threshold):
+        return delta.clone() if threshold <= 0 else torch.zeros_like(delta)
+    below = float(torch.nextafter(torch.tensor(threshold), torch.tensor(0.0)))
+    if last is None and first is None:
+        return torch.hardshrink(delta, below)  # keeps what is larger than its bound
+    count = len(delta)
+    head = 0 if last is None else min(max(last + 1, 0), count)
+    tail = count if first is None else min(max(first, head), count)
+    result = torch.empty_like(delta)
+    for start, stop, bound in ((0, head, below), (head, tail, threshold), (tail, count, below)):
+        if start < stop:
+            torch.hardshrink(delta[start:stop], bound, out=result[start:stop])
+    return result
+
+
+def keep_probability(rank: Tensor, columns: int, density: float, epsilon: float, convention: str) -> Tensor:
+    """DELLA: the probability of keeping an entry whose magnitude has `rank` 0 (smallest) .. columns - 1 in its row.
+
+    paper (Deep et al. 2024, arXiv 2406.11617, section 3): the drop probability rises from p - epsilon / 2 in
+    steps of epsilon / columns from the largest entry to the smallest, p = 1 - density. mergekit and the authors'
+    code: the keep probability runs linearly from density - epsilon (smallest) to density + epsilon (largest). In a
+    row of one entry, which leaves mergekit with 0 / 0, it is the middle of the bounds, density.
+    `rank` is a float32 tensor of any shape, halves allowed; the result is a new one.
+    """
+    if columns == 1:
+        return torch.full_like(rank, density)
+    if convention == "paper":
+        step = epsilon / columns
+        return (rank * step).add_(density + epsilon / 2 - step * (columns - 1))
+    return (rank * (2 * epsilon / (columns - 1))).add_(density - epsilon)
+
+
+# ---- consensus -----------------------------------------------------------------------------------------------------
 
 
 def elected_sign(deltas: Sequence[Tensor], weights: Sequence[float] | None, zero: int) -> Tensor:
@@ -49,8 +81,11 @@ def elected_sign(deltas: Sequence[Tensor], weights: Sequence[float] | None, zero
 
     `zero` 0 leaves these entries undecided, as the majority over a model is counted.
     """
-    sign = weighted_sum(deltas, weights or [1.0] * len(deltas)).sign_()
-    return sign.masked_fill_(sign == 0, zero) if zero else sign
+    total = weighted_sum(deltas, weights or [1.0] * len(deltas))
+    if zero == 0:
+        return total.sign_()
+    # Comparisons in place yield 0.0 and 1.0, much faster than booleans.
+    return (total.ge_(0.0) if zero > 0 else total.gt_(0.0)).mul_(2.0).sub_(1.0)
 
 
 def disjoint_merge(
@@ -69,46 +104,55 @@ def disjoint_merge(
     (`divide_by_count`) their number. Where that is zero (nobody agrees, or weights that cancel) it is
     divided by 1, so an entry that all models trimmed gives 0.
     """
+    if normalize and not divide_by_count and len(set(weights)) == 1 and weights[0] > 0:
+        weights = [1.0] * len(weights)  # equal weights cancel
     total = torch.zeros_like(sign)
-    divisor = torch.zeros_like(sign)
+    divisor = torch.zeros_like(sign) if normalize else None
+    agreeing = torch.empty_like(sign)
+    counted = []
     for delta, weight in zip(deltas, weights, strict=True):
-        vote = delta.sign() * (-1.0 if weighted_vote and weight < 0 else 1.0)
-        agrees = (vote == sign) & (delta != 0)
-        if weighted_vote and weight == 0:
-            agrees.fill_(False)
-        total += delta * agrees * weight
-        divisor += agrees * (1.0 if divide_by_count else weight)
-    if not normalize:
-        return total
-    return total / divisor.masked_fill_(divisor == 0, 1.0)
+        if weight == 0 and weighted_vote:
+            continue
+        # |d_i| where d_i has the elected sign, else 0
+        torch.mul(delta, sign, out=agreeing)
+        if weight < 0 and weighted_vote:
+            agreeing.neg_()
+        agreeing.relu_()
+        total.add_(agreeing, alpha=abs(weight) if weighted_vote else weight)
+        if divisor is not None:
+            counted.append(1.0 if divide_by_count else weight)
+            divisor.add_(agreeing.sign_(), alpha=counted[-1])
+    if divisor is not None:
+        smallest = min(counted, default=1.0)
+        # Among positive weights the divisor is either 0 or at least the smallest of them.
+        divisor = divisor.clamp_(min=smallest) if smallest > 0 else divisor.masked_fill_(divisor == 0, 1.0)
+        total.div_(divisor)
+    return total.mul_(sign)
 
 
-def ties(
-    base: Tensor,
-    trimmed: Sequence[Tensor],
-    weights: Sequence[float],
-    scale: float,
-    convention: str,
-    normalize: bool = True,
-    majority: int = 1,
+def disjoint_mean(
+    sparse: Sequence[Tensor], weights: Sequence[float], convention: str, normalize: bool = True, majority: int = 1
 ) -> Tensor:
-    """base + scale x (disjoint mean of trimmed task vectors), Yadav et al. 2023, arXiv 2306.01708.
+    """Elect a sign for each entry and merge the entries that agree: Yadav et al. 2023, arXiv 2306.01708; (count,).
 
     convention, election, zero sum of the votes, divisor:
     paper: unweighted, the model's `majority` sign (+1 or -1), sum of the agreeing weights (equal weights:
     their number); mergekit: weighted, +, sum of the agreeing weights; peft: unweighted, +, number of the
-    agreeing. How `trimmed` came about differs too (whole model or per tensor): see
-    `langmerge.merging.selection`.
+    agreeing. Without `normalize` nothing is divided (fusion_bench's default). How `sparse` came about differs
+    too (whole model or per tensor): see `langmerge.merging.selection`.
     """
     weighted_vote = convention == "mergekit"
     zero = majority if convention == "paper" else 1
-    sign = elected_sign(trimmed, weights if weighted_vote else None, zero)
-    merged = disjoint_merge(
-        trimmed,
-        sign,
-        weights,
-        weighted_vote=weighted_vote,
-        divide_by_count=convention == "peft",
-        normalize=normalize,
-    )
-    return base + merged.mul_(scale)
+    result = torch.empty_like(sparse[0])
+    for piece in pieces(len(result), result.device):
+        parts = [vector[piece] for vector in sparse]
+        sign = elected_sign(parts, weights if weighted_vote else None, zero)
+        result[piece] = disjoint_merge(
+            parts,
+            sign,
+            weights,
+            weighted_vote=weighted_vote,
+            divide_by_count=convention == "peft",
+            normalize=normalize,
+        )
+    return result
