@@ -143,6 +143,25 @@ def test_sce_takes_equal_variances_by_their_index(coarse, share, block):
     close(run(sources, "sce", block=block, select_topk=share), per_tensor(states, reference_sce(share, "paper")), 1e-6)
 
 
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+@pytest.mark.parametrize("growth", [0.5, 2.0])
+def test_sce_finds_thresholds_that_the_first_blocks_do_not_show(tmp_path, share, growth):
+    generator = torch.Generator().manual_seed(2)
+    rows = growth ** torch.arange(40.0)[:, None].clamp(max=20)
+    states = {name: {"w": torch.randn(40, 8, generator=generator) * rows * 1e-3} for name in ALL}
+    states["base"] = {"w": torch.zeros(40, 8)}
+    merged = run(folders(tmp_path, states), "sce", block=8, select_topk=share)["w"].double()
+    # Variances of rows differ by powers of 4: the reference's rounding to 12 decimals would not do.
+    d = deltas_of(states)["w"]
+    variance = d.var(0, unbiased=False)
+    selected = variance >= variance.sort(descending=True).values[int(share * 320) - 1]
+    kept = d * selected
+    weights = kept.square().sum(1) / kept.square().sum()
+    agree = kept * torch.where(kept.sum(0) >= 0, 1, -1) > 0
+    expected = (weights[:, None] * kept * agree).sum(0) / (weights[:, None] * agree).sum(0).clamp(min=1e-300)
+    torch.testing.assert_close(merged.flatten(), expected, rtol=1e-5, atol=1e-15)
+
+
 def test_sce_weighs_small_changes_too_but_mergekits_does_not(tmp_path):
     _, sources = planted(tmp_path, [1e-4, 1e-4], [3e-4, 3e-4])
     assert run(sources, "sce", ("a", "b"))["w"].tolist() == pytest.approx([2.8e-4] * 2)

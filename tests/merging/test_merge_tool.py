@@ -73,8 +73,14 @@ def test_a_merge_is_written_with_all_that_belongs_to_it(folder, sources):
 
 
 @pytest.mark.parametrize("file", ["recipe.yaml", "mergekit_config.yml"])
-def test_the_files_written_make_the_same_weights_again(folder, file):
-    out = written(folder, ADD)
+@pytest.mark.parametrize("change", [("", ""), ("task_arithmetic", "linear"), ("task_arithmetic", "ties")])
+def test_the_files_written_make_the_same_weights_again(folder, file, change):
+    text = ADD.replace(*change)
+    if "linear" in text:
+        text = text.replace("scale: 0.5, ", "")
+    if "ties" in text:
+        text = text.replace("scale: 0.5", "convention: mergekit, rescale: l1")
+    out = written(folder, text)
     command.main([str(out / file), str(folder / "again"), "--quiet"])
     assert (folder / "again/model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
 
@@ -167,10 +173,7 @@ def test_a_union_of_vocabularies_is_written(states, tmp_path):
         vocabulary = {token: i for i, token in enumerate(tokens)}
         model = {"type": "BPE", "vocab": vocabulary, "merges": [], "unk_token": None}
         save(tmp_path / name, states[name], tokenizer={"model": model, "added_tokens": []})
-    out = written(
-        tmp_path,
-        "{models: {a: a, b: b}, base: a, method: linear, merges: {}}".replace(", merges: {}", "\n, vocabulary: union"),
-    )
+    out = written(tmp_path, "{models: {a: a, b: b}, method: linear, vocabulary: union}")
     tokenizer = json.loads((out / "tokenizer.json").read_text())
     assert tokenizer["model"]["vocab"] == {**{f"t{i}": i for i in range(40)}, "new": 40}
     assert json.loads((out / "config.json").read_text())["vocab_size"] == 41
@@ -178,6 +181,17 @@ def test_a_union_of_vocabularies_is_written(states, tmp_path):
     own = {name: states[name]["model.embed_tokens.weight"] for name in "ab"}
     assert torch.equal(stored[40], own["b"][39])
     assert load((out / "mergekit_config.yml").read_text())["tokenizer_source"] == "union"
+
+
+def test_another_models_tokenizer_must_have_the_same_tokens(states, folder):
+    tokens = {"model": {"type": "BPE", "vocab": {f"x{i}": i for i in range(40)}}, "added_tokens": []}
+    save(folder / "other", states["a"], tokenizer=tokens)
+    with pytest.raises(
+        InputError, match=r"tokenizer: other has no tokenizer.json with the tokens of the merged models"
+    ):
+        merges = "merges: {m: {method: linear, models: [a, b]}}"
+        written(folder, "{models: {a: a, b: b, other: other}, tokenizer: other, " + merges + "}")
+    assert not (folder / "out").exists()
 
 
 def test_layers_are_stacked_end_to_end(tmp_path):

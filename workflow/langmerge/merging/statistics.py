@@ -70,11 +70,17 @@ class DeltaStatistics:
 
 
 def _products(deltas: Sequence[Tensor]) -> Tensor:
-    """Dot products of K vectors (count,), float64 (K, K); each summed in float32, so about 1e-7 off."""
+    """Dot products of K vectors (count,), float64 (K, K); each summed in float32, so about 1e-7 off.
+
+    Where a square of finite values is too large for that, all are summed in float64.
+    """
     size = len(deltas)
     upper = [[torch.dot(deltas[i], deltas[j]) for j in range(i, size)] for i in range(size)]
     rows = [torch.stack([upper[min(i, j)][abs(i - j)] for j in range(size)]) for i in range(size)]
-    return torch.stack(rows).to(torch.float64)
+    products = torch.stack(rows)
+    if products.dtype == torch.float32 and not torch.isfinite(products).all():
+        return _products([delta.to(torch.float64) for delta in deltas])
+    return products.to(torch.float64)
 
 
 def _signs(deltas: Sequence[Tensor]) -> Tensor:
@@ -102,16 +108,11 @@ class OutputStatistics:
     def add(self, tensor: str, exact: Tensor, rounded: Tensor, reference: Tensor) -> None:
         """Count one block: float32 result, rounded result and the reference's values, each (count,).
 
-        Sums are in float32 within the block, so about 1e-7 off.
+        Sums are in float32 within the block, so about 1e-7 off; in float64 where that overflows.
         """
-        change = exact - reference
-        after = rounded.to(torch.float32)
-        square = torch.dot(change, change)
-        # Where nothing was to change, rounding changes nothing if the output type holds the reference's values.
-        survived = (after - reference).sign_().mul_(change.sign()).abs_().sum()
-        rounding = (after.sub_(exact) if after is not exact else after - exact).abs_().sum()
-        change.abs_()
-        row = torch.stack([change.sum(), rounding, square, survived, change.sign_().sum()]).to(torch.float64)
+        row = _sums(exact, rounded, reference)
+        if not torch.isfinite(row).all():
+            row = _sums(exact.to(torch.float64), rounded, reference.to(torch.float64))
         self._rows[tensor] = self._rows[tensor] + row if tensor in self._rows else row
 
     def state(self, name: str) -> list[float]:
@@ -147,3 +148,18 @@ class OutputStatistics:
             "rounding_loss": rounding / change if change else 0.0,
             "vanished": 1.0 - survived / changed if changed else 0.0,
         }
+
+
+def _sums(exact: Tensor, rounded: Tensor, reference: Tensor) -> Tensor:
+    """Of a block, float64 (5,): |change|, |rounding|, change^2, changes that survive rounding, changes.
+
+    The sums are computed in the type of `exact`.
+    """
+    change = exact - reference
+    after = rounded.to(exact.dtype)
+    square = torch.dot(change, change)
+    # Where nothing was to change, rounding changes nothing if the output type holds the reference's values.
+    survived = (after - reference).sign_().mul_(change.sign()).abs_().sum()
+    rounding = (after.sub_(exact) if after is not exact and after is not rounded else after - exact).abs_().sum()
+    change.abs_()
+    return torch.stack([change.sum(), rounding, square, survived, change.sign_().sum()]).to(torch.float64)

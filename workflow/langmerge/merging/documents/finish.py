@@ -5,12 +5,12 @@ import platform
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from langmerge import provenance
-from langmerge.merging.compatibility import vocabulary
 from langmerge.merging.documents import ours
 from langmerge.merging.documents.card import Made, Origin, card
 from langmerge.merging.documents.job import Job, Model
@@ -37,7 +37,7 @@ def finish(
         copy_tokenizer(library.source(job.tokenizer), folder)
     if job.chat_template:
         write_chat_template(job, library, folder)
-    fixed = pinned(job, library)
+    fixed = pinned(prepared)
     (folder / RECIPE).write_text(dump(ours.write(fixed, output)), encoding="utf-8")
     reason = _write_mergekit(fixed, prepared, output, folder)
     made = Made(
@@ -65,8 +65,9 @@ def _write_mergekit(job: Job, prepared: Prepared, output: str, folder: Path) -> 
     return None
 
 
-def pinned(job: Job, library: Library) -> Job:
+def pinned(prepared: Prepared) -> Job:
     """The job with places that hold everywhere on this machine: absolute folders, Hub ids with their commits."""
+    job, library = prepared.job, prepared.library
     models = dict(job.models)
     for name, path in library.folders.items():
         model = models[name]
@@ -78,8 +79,8 @@ def pinned(job: Job, library: Library) -> Job:
             known = origin(library.adapters[name], False)
             adapter, revision = (known.hub_id, known.commit) if known.hub_id else (str(library.adapters[name]), None)
         models[name] = Model(*here, adapter, revision)
-    data = {name: str((job.folder / place).resolve()) for name, place in job.data.items()}
-    return Job(**{**job.__dict__, "models": models, "data": data})
+    data = {**job.data, **{name: str(path) for name, path in prepared.data.items()}}
+    return replace(job, models=models, data=data)
 
 
 def origin(folder: Path, hashes: bool) -> Origin:
@@ -109,17 +110,7 @@ def sha256(folder: Path) -> dict[str, str]:
 
 
 def copy_tokenizer(source: Source, folder: Path) -> None:
-    """Put the tokenizer files of one model in the place of those that are there.
-
-    Raises ValueError if its tokens or their ids are others than those that the rows of the embeddings stand for.
-    """
-    own, present = source.json("tokenizer.json"), folder / "tokenizer.json"
-    there = json.loads(present.read_text(encoding="utf-8")) if present.is_file() else None
-    if own is None or (there is not None and vocabulary(own) != vocabulary(there)):
-        raise ValueError(
-            f"tokenizer: {source.name} has no tokenizer.json with the tokens of the merged models; name another model, "
-            "or use vocabulary: union"
-        )
+    """Put the tokenizer files of one model in the place of those that are there."""
     for name in COPIED:
         if name != "generation_config.json":
             (folder / name).unlink(missing_ok=True)

@@ -9,6 +9,7 @@ import torch
 
 from langmerge.merging.compatibility import vocabulary
 from langmerge.merging.documents import mergekit, ours
+from langmerge.merging.documents.from_mergekit import translate
 from langmerge.merging.documents.job import Job
 from langmerge.merging.documents.library import Library
 from langmerge.merging.documents.yaml_text import load
@@ -51,7 +52,7 @@ def read_job(path: Path, name: str = "merged") -> tuple[Job, Library]:
     if mergekit.is_mergekit(data):
         document = mergekit.read(data)
         library = Library(document.models, folder)
-        job = mergekit.translate(document, library.source, name, folder)
+        job = translate(document, library.source, name, folder)
     else:
         job = ours.read(data, folder)
     return job, Library(job.models, folder)
@@ -67,11 +68,16 @@ def prepare(job: Job, library: Library) -> Prepared:
             raise ValueError(f"merges.{name}: this name cannot be that of a folder; use letters, digits, - and _")
     names = dict.fromkeys(name for recipe in job.recipes for name in recipe.inputs if name in job.models)
     sources = {name: library.source(name) for name in names}
-    recipes, notes = job.recipes, {}
+    recipes, notes = job.recipes, dict[str, Any]()
+    reference = _reference(job)
+    if job.tokenizer and job.vocabulary == "error":
+        own, there = (library.source(name).json("tokenizer.json") for name in (job.tokenizer, reference))
+        if own is None or (there is not None and vocabulary(own) != vocabulary(there)):
+            raise ValueError(
+                f"tokenizer: {job.tokenizer} has no tokenizer.json with the tokens of the merged models; name another "
+                "model, or use vocabulary: union"
+            )
     if job.vocabulary == "body" or (job.vocabulary == "union" and (job.pad_to_multiple_of > 1 or _differ(sources))):
-        first = job.recipe(job.outputs[0])
-        while (reference := first.base or first.models[0]) not in sources:
-            first = job.recipe(reference)
         base = job.tokenizer or reference
         unified = unify(
             sources, base, "body" if job.vocabulary == "body" else "union", pad_to_multiple_of=job.pad_to_multiple_of
@@ -81,6 +87,14 @@ def prepare(job: Job, library: Library) -> Prepared:
     measured = {name for recipe in recipes for name in recipe.measured}
     data = {name: _data(name, place, job.folder) for name, place in job.data.items() if name in measured}
     return Prepared(job, library, recipes, sources, data, notes)
+
+
+def _reference(job: Job) -> str:
+    """The model that gives the first output its configuration and tokenizer."""
+    name, recipes = job.outputs[0], {recipe.name: recipe for recipe in job.recipes}
+    while name in recipes:
+        name = recipes[name].base or recipes[name].models[0]
+    return name
 
 
 def _differ(sources: Mapping[str, Source]) -> bool:

@@ -50,8 +50,11 @@ def to_mergekit(job: Job, output: str, tensors: Sequence[str], places: Mapping[s
     else:
         result["models"] = _rows(ordered, places)
     if base is not None:
-        if MERGEKIT[method].base == "ignored" and not stacked and base not in ordered[0].models and "models" in result:
-            raise ValueError(f"mergekit's {method} would take the base into the average")
+        if MERGEKIT[method].base == "ignored" and "models" in result and base not in ordered[0].models:
+            # mergekit takes the base among the models: with weight 0 it changes nothing.
+            if method != "linear":
+                raise ValueError(f"mergekit's {method} would take the base into the average")
+            result["models"].append({"model": places[base], "parameters": {"weight": 0.0}})
         result["base_model"] = places[base]
     if "models" in result and (shared := _shared(ordered)):
         result["parameters"] = shared

@@ -38,6 +38,7 @@ class Gram(Gather):
     def begin(self) -> None:
         """See the base class."""
         self._grams: Tensor | None = None
+        self._factors: dict[tuple, Tensor] = {}
 
     def update(self, index: int, block: Block) -> None:
         """See the base class."""
@@ -47,11 +48,16 @@ class Gram(Gather):
         part = column_grams(vectors, _columns(block.shape)) if self._by_column else gram(vectors)
         self._grams = part if self._grams is None else self._grams.add_(part)
 
-    def of(self, models: Sequence[str]) -> Tensor:
-        """Dot products of these models' vectors, in their order: float64 (n, n), or (columns, n, n)."""
-        assert self._grams is not None  # gathers are complete before kernels run
-        rows = [self._rows[model] for model in models]
-        return self._grams[..., rows, :][..., rows]
+    def factors(self, models: tuple[str, ...], factors: Factors) -> Tensor:
+        """Factors of these models' vectors in the tensor at hand: float64 (n,), or float32 (n, columns) by column."""
+        key = (models, factors)
+        if key not in self._factors:
+            assert self._grams is not None  # gathers are complete before kernels run
+            rows = [self._rows[model] for model in models]
+            grams = self._grams[..., rows, :][..., rows]
+            # A few dozen numbers: elsewhere than on a CPU each operation on them would cost more than the numbers.
+            self._factors[key] = factors(grams).to(torch.float32).T if self._by_column else factors(grams.cpu())
+        return self._factors[key]
 
 
 def _vectors(block: Block, models: Sequence[str], base: str | None) -> list[Tensor]:
@@ -91,8 +97,7 @@ def _by_tensor(recipe: Recipe, context: Context, factors: Factors, base: str | N
     gathered = _gathered(recipe, context, base)
 
     def merge(block: Block) -> Tensor:
-        # A few dozen numbers: elsewhere than on a CPU each operation on them would cost more than the numbers.
-        weights = factors(gathered.of(recipe.models).cpu()).tolist()
+        weights = gathered.factors(recipe.models, factors).tolist()
         return _onto(block, base, averages.weighted_sum(_vectors(block, recipe.models, base), weights))
 
     return Kernel(merge, (gathered,))
@@ -122,7 +127,7 @@ def _by_column(recipe: Recipe, context: Context, factors: Factors, base: str | N
         if len(block.shape) < 2:
             return of_rows.merge(block)
         matrices = [vector.view(-1, _columns(block.shape)) for vector in _vectors(block, recipe.models, base)]
-        by_column = factors(gathered.of(recipe.models)).to(torch.float32).unbind(-1)
+        by_column = gathered.factors(recipe.models, factors).unbind()
         return _onto(block, base, averages.scaled_sum(matrices, by_column).view(-1))
 
     def whole(tensor: str) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from langmerge.merging.chunks import pieces
+from langmerge.merging.chunks import CHUNK, pieces
 from langmerge.merging.methods.averages import weighted_sum
 
 
@@ -143,16 +143,14 @@ def disjoint_mean(
     """
     weighted_vote = convention == "mergekit"
     zero = majority if convention == "paper" else 1
-    result = torch.empty_like(sparse[0])
-    for piece in pieces(len(result), result.device):
+    merged = []
+    for piece in pieces(len(sparse[0]), sparse[0].device, 2 * CHUNK):
         parts = [vector[piece] for vector in sparse]
         sign = elected_sign(parts, weights if weighted_vote else None, zero)
-        result[piece] = disjoint_merge(
-            parts,
-            sign,
-            weights,
-            weighted_vote=weighted_vote,
-            divide_by_count=convention == "peft",
-            normalize=normalize,
+        by_count = convention == "peft"
+        merged.append(
+            disjoint_merge(
+                parts, sign, weights, weighted_vote=weighted_vote, divide_by_count=by_count, normalize=normalize
+            )
         )
-    return result
+    return merged[0] if len(merged) == 1 else torch.cat(merged)
