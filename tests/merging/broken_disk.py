@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 import signal
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,13 +23,6 @@ class Disk:
             now = len(self.seen) - 1 == self.fatal
         if now:
             self.trouble()
-
-    def watched(self, name, function):
-        def operation(*arguments, **named):
-            self.touch(name)
-            return function(*arguments, **named)
-
-        return operation
 
 
 class File:
@@ -73,10 +65,13 @@ def disk(fatal=-1, trouble=None):
         watcher.touch(f"open {path.name}")
         return File(watcher, opened(path, mode, *arguments, **named))
 
+    def fsync(handle, fsync=os.fsync):
+        watcher.touch("fsync")
+        fsync(handle)
+
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(Path, "open", open_))
-        stack.enter_context(mock.patch.object(os, "fsync", watcher.watched("fsync", os.fsync)))
-        stack.enter_context(mock.patch.object(shutil, "copyfile", watcher.watched("copy", shutil.copyfile)))
+        stack.enter_context(mock.patch.object(os, "fsync", fsync))
         for name in ("mkdir", "rename", "replace", "unlink"):
             stack.enter_context(mock.patch.object(Path, name, _method(watcher, name, getattr(Path, name))))
         yield watcher

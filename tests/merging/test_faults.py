@@ -13,7 +13,7 @@ from pathlib import Path
 import broken_disk
 import pytest
 import torch
-from merge_models import CONFIG, save, weights
+from merge_models import CONFIG, save
 from safetensors.torch import load_file, save_file
 
 from langmerge.merging import Merge, Recipe, journal, state_dicts, write_models
@@ -49,14 +49,14 @@ def nothing_left_running():
 
 
 def open_files():
-    """Files that this process has open, other than those of pytest."""
+    """Files and folders of models that this process has open."""
     targets = []
     for handle in Path("/proc/self/fd").iterdir():
         try:
-            targets.append(os.readlink(handle))
+            targets.append(str(handle.readlink()))
         except OSError:
             continue
-    return sorted(target for target in targets if "/in/" in target or "partial" in target or "out" in target)
+    return sorted(target for target in targets if target.endswith((".safetensors", ".partial", ".json", JOURNAL)))
 
 
 def write(sources, out, recipes=(MEAN, TIES), **options):
@@ -70,7 +70,7 @@ def contents(folder):
 
 
 def refused(sources, out, message, error=ValueError, **options):
-    """The merge fails with this message and leaves nothing; what the message says without regard to its place."""
+    """The merge fails with this message and leaves nothing behind."""
     with pytest.raises(error, match=message) as caught:
         write(sources, out, **options)
     assert not out.exists() or list(out.iterdir()) == []
@@ -103,7 +103,9 @@ def test_a_shard_of_another_model_is_refused(smalls, tmp_path):
     other = sharded(tmp_path / "in/o", small(1) | {"more": torch.zeros(2)}, shards=3)
     shutil.copy(other / "model-00001-of-00003.safetensors", folder / "model-00001-of-00002.safetensors")
     refused(
-        smalls | {"a": folder}, tmp_path / "out", "model 'a': tensor .* shards were exchanged or belong to different"
+        smalls | {"a": folder},
+        tmp_path / "out",
+        "model 'a': tensor .* (shards were exchanged or belong|stands in two files)",
     )
 
 
@@ -141,9 +143,9 @@ def test_an_index_that_is_none_is_refused(tmp_path, text):
 
 def test_a_tensor_in_two_shards_is_refused(tmp_path):
     folder = sharded(tmp_path / "in/s", small(1))
-    one, two = sorted(folder.glob("model-*.safetensors"))
+    _one, two = sorted(folder.glob("model-*.safetensors"))
     save_file(load_file(two) | {"norm.weight": torch.zeros(4), "embed.weight": torch.zeros(6, 4)}, two)
-    with pytest.raises(ValueError, match="model 'a': tensor .* stands in two files"):
+    with pytest.raises(ValueError, match=r"model 'a': tensor .* stands in two files"):
         ModelFolder("a", folder)
 
 
@@ -336,13 +338,15 @@ def test_float8_models_are_merged(tmp_path, dtype):
 
 
 def grow(path):
-    path.write_bytes(path.read_bytes() + b"\0" * 8)
+    with path.open("ab") as file:
+        file.write(b" ")
 
 
 def rewrite(path):
-    data = path.read_bytes()
-    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     status = path.stat()
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b" ")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
 
 
@@ -370,7 +374,7 @@ def test_a_source_that_changes_meanwhile_is_an_error(smalls, tmp_path, change, f
 
 def test_a_source_that_changes_is_an_error_in_memory_too(smalls):
     merged = state_dicts([MEAN], smalls, progress=lambda count: grow(smalls["a"] / "model.safetensors"), block=10**6)
-    with pytest.raises(ValueError, match="model 'a': .* changed while"):
+    with pytest.raises(ValueError, match=r"model 'a': .* changed while"):
         next(merged)
 
 
@@ -442,7 +446,7 @@ def test_a_read_only_place_leaves_nothing(smalls, tmp_path, monkeypatch, which):
 
 
 def test_two_outputs_in_one_folder_are_refused(smalls, tmp_path):
-    with pytest.raises(ValueError, match="outputs 'mean' and 'ties' both go to .*one"):
+    with pytest.raises(ValueError, match=r"outputs 'mean' and 'ties' both go to .*one"):
         write_models([MEAN, TIES], smalls, {"mean": tmp_path / "one", "ties": tmp_path / "two" / ".." / "one"})
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
@@ -494,6 +498,7 @@ def test_an_error_anywhere_leaves_nothing(smalls, tmp_path, monkeypatch, failing
 def test_a_disk_full_at_any_operation_leaves_nothing(smalls, tmp_path, monkeypatch):
     monkeypatch.setattr(journal, "SECONDS", 0.0)
     out = tmp_path / "out"
+    out.mkdir()
     with broken_disk.disk() as disk:
         write(smalls, out)
     whole = contents(out)
@@ -504,17 +509,17 @@ def test_a_disk_full_at_any_operation_leaves_nothing(smalls, tmp_path, monkeypat
         "write",
         "flush",
         "fsync",
-        "copy",
         "rename",
     }
-    shutil.rmtree(out)
+    for name in ("mean", "ties"):
+        shutil.rmtree(out / name)
     for number in range(operations):
         with (
             pytest.raises(OSError, match="No space left on device"),
             broken_disk.disk(number),
         ):
             write(smalls, out)
-        assert not out.exists() or list(out.iterdir()) == [], disk.seen[number]
+        assert list(out.iterdir()) == [], disk.seen[number]
         assert open_files() == []
         assert not [thread for thread in threading.enumerate() if thread.name in ("write-behind", "read-ahead_0")]
     write(smalls, out)
@@ -529,6 +534,8 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import broken_disk
 from test_faults import MEAN, TIES, contents, journal, write
+from langmerge import provenance
+provenance.code_fingerprint("langmerge.merging.engine")  # kept for the children
 journal.SECONDS = float(sys.argv[4])
 root = Path(sys.argv[2])
 sources = {name: root / "in" / name for name in ("base", "a", "b")}
@@ -567,23 +574,31 @@ while True:
         expected = {p[len(name) + 1:]: data for p, data in whole.items() if p.startswith(name + "/")}
         if found and found != expected:
             sys.exit(f"{number}: {name} is not complete")
-    if number % 3 == 0:  # and killed once more
+    if number % 3 == 2:  # and killed once more
         again = (7 * number) % int(sys.argv[3])
         child(out, again)
         check(out, number, again)
     else:
         check(out, number)
-    number += 1
+    number += int(sys.argv[5])
 print(number)
 """
 
 
-@pytest.mark.parametrize("seconds", [0.0, 1e9])
-def test_a_merge_killed_at_any_operation_can_go_on_and_gives_the_same_bytes(smalls, tmp_path, monkeypatch, seconds):
+@pytest.mark.parametrize(
+    ("seconds", "step"),
+    [
+        (0.0, 3),
+        (1e9, 7),
+        pytest.param(0.0, 1, marks=pytest.mark.slow),
+        pytest.param(1e9, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_a_merge_killed_at_any_operation_goes_on_to_the_same_bytes(smalls, tmp_path, monkeypatch, seconds, step):
     monkeypatch.setattr(journal, "SECONDS", seconds)
     with broken_disk.disk() as disk:
         write(smalls, tmp_path / "whole")
-    arguments = [str(Path(__file__).parent), str(tmp_path), str(len(disk.seen)), str(seconds)]
+    arguments = [str(Path(__file__).parent), str(tmp_path), str(len(disk.seen)), str(seconds), str(step)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", KILLS, *arguments], env=environment, capture_output=True, text=True, check=False
@@ -634,7 +649,7 @@ def test_after_a_kill_while_outputs_take_their_names_other_merges_are_refused(sm
             write(smalls, out, **options)
     assert contents(out) == before
     shutil.rmtree(out / ".ties.partial")  # somebody tidied up
-    with pytest.raises(FileExistsError, match="of the same run is missing; remove .*mean and merge again"):
+    with pytest.raises(FileExistsError, match=r"of the same run is missing; remove .*mean and merge again"):
         write(smalls, out)
     shutil.rmtree(out / "mean")
     write(smalls, out)
@@ -760,7 +775,7 @@ def test_a_writer_that_fails_to_close_leaves_no_open_file(tmp_path, monkeypatch)
     monkeypatch.setattr(os, "fsync", lambda handle: broken_disk.no_space())
     with pytest.raises(OSError, match="No space"), writer:
         writer.write("w", 0, torch.zeros(4))
-    assert not [target for target in map(os.readlink, Path("/proc/self/fd").iterdir()) if str(tmp_path) in target]
+    assert not [target for target in open_files() if str(tmp_path) in target]
 
 
 def test_folders_without_a_journal_are_named_together(tmp_path):

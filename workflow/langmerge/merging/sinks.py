@@ -22,6 +22,10 @@ Progress = Callable[[int], Any]
 """Called with the number of elements just finished."""
 
 
+Finish = Callable[[str, Path, dict[str, Any]], Any]
+"""Called with a recipe's name, the folder under construction and its statistics, to add files to the folder."""
+
+
 class Merged(NamedTuple):
     """A merged model in memory. Tied output embeddings are not in `state_dict`: load it with strict=False."""
 
@@ -147,11 +151,13 @@ def write_models(
     statistics: bool = True,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
+    finish: Finish | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Write the recipes named in `folders` as model folders in one pass: all or, on an error, none.
 
     After a kill the next call with the same arguments goes on where it stood and gives the same bytes; if the kill
-    came while the folders took their names, it names the others. Returns the statistics by recipe. Raises
+    came while the folders took their names, it names the others. `finish` completes each folder before it takes
+    its name. Returns the statistics by recipe. Raises
     FileExistsError if a folder is not empty, BlockingIOError if another process writes it, ValueError if two
     folders are one or a source is changed meanwhile, else what `Merge` raises.
     """
@@ -163,9 +169,12 @@ def write_models(
     with resumable_folders(folders, identity) as (parts, journals):
         if all(journal.complete for journal in journals.values()):
             return {name: read_json(part / STATISTICS) for name, part in parts.items()}
-        return write_into(
-            merge, parts, shard_bytes=shard_bytes, progress=progress, journals=journals if identity else None
-        )
+        known = journals if identity else None
+        result = write_into(merge, parts, shard_bytes=shard_bytes, progress=progress, journals=known)
+        for name, part in parts.items():
+            if finish:
+                finish(name, part, result[name])
+        return result
 
 
 def _numel(shape: Sequence[int]) -> int:

@@ -18,10 +18,13 @@ from langmerge.merging.documents.library import Library
 from langmerge.merging.documents.prepare import Prepared
 from langmerge.merging.documents.to_mergekit import to_mergekit
 from langmerge.merging.documents.yaml_text import dump
+from langmerge.merging.engine import code_hash
+from langmerge.merging.journal import JOURNAL
 from langmerge.merging.sources import Source
 from langmerge.merging.writer import COPIED, write_json
 
 CARD, RECIPE, MERGEKIT_CONFIG = "README.md", "recipe.yaml", "mergekit_config.yml"
+BESIDES = (provenance.COST, provenance.MANIFEST, JOURNAL)
 _SNAPSHOT = re.compile(r"models--(?P<id>[^/]+)/snapshots/(?P<commit>[^/]+)$")
 
 
@@ -30,7 +33,8 @@ def finish(
 ) -> None:
     """Complete the folder of an output whose weights, configuration and tokenizer are written.
 
-    With `hashes`, SHA-256 of all weights is computed; without it, only what is known without reading is named.
+    The manifest, which comes last, makes the folder a model like any other of a study. It names the SHA-256 of all that
+    was written, and of the inputs' weights what is known without reading them; all of it with `hashes`.
     """
     job, library = prepared.job, prepared.library
     if job.tokenizer and job.vocabulary == "error":
@@ -40,15 +44,28 @@ def finish(
     fixed = pinned(prepared)
     (folder / RECIPE).write_text(dump(ours.write(fixed, output)), encoding="utf-8")
     reason = _write_mergekit(fixed, prepared, output, folder)
+    origins = {name: origin(path, hashes) for name, path in library.folders.items()}
     made = Made(
         statistics={**statistics, **prepared.notes},
-        origins={name: origin(path, hashes) for name, path in library.folders.items()},
-        hashes=sha256(folder) if hashes else {},
+        origins=origins,
+        hashes=sha256(folder),
         versions={"Python": platform.python_version()} | {n: version(n) for n in ("langmerge", "torch", "safetensors")},
         cost=cost,
         mergekit=reason,
     )
     (folder / CARD).write_text(card(job, output, made), encoding="utf-8")
+    provenance.write_json(folder / provenance.COST, dict(cost))
+    files = (path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in BESIDES)
+    provenance.write_json(
+        folder / provenance.MANIFEST,
+        {
+            "spec": ours.write(fixed, output),
+            "code": code_hash(),
+            "environment": " ".join(f"{name}=={number}" for name, number in made.versions.items()),
+            "inputs": {name: dict(known.hashes) for name, known in origins.items()},
+            "outputs": {path.name: made.hashes.get(path.name) or provenance.sha256_file(path) for path in files},
+        },
+    )
 
 
 def _write_mergekit(job: Job, prepared: Prepared, output: str, folder: Path) -> str | None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -24,6 +25,7 @@ from langmerge.merging.documents.estimate import Estimate, estimate
 from langmerge.merging.documents.finish import finish
 from langmerge.merging.documents.job import DTYPES, Job
 from langmerge.merging.documents.prepare import Prepared, prepare, read_job
+from langmerge.merging.memory import keep_freed_memory
 from langmerge.merging.sinks import write_models
 from langmerge.merging.writer import SHARD_BYTES
 from langmerge.provenance import InputError
@@ -39,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     recipe: Path = options.recipe
     if not recipe.is_file():
         raise InputError(f"{recipe}: file not found; expected a YAML file that says what to merge")
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads)
+    keep_freed_memory()
     if options.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no GPU; use --device cpu")
     try:
@@ -81,10 +83,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", choices=DTYPES, help="element type of the outputs, instead of the file's")
     parser.add_argument("--seed", type=_count, help="seed of all random masks, instead of the file's")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the arithmetic runs")
-    parser.add_argument("--threads", type=_positive, help="threads of torch (default: its own choice)")
+    parser.add_argument("--threads", type=_positive, default=1, help="threads of the arithmetic (default: 1)")
     parser.add_argument("--block", type=_positive, help="elements that are merged at a time")
     parser.add_argument("--shard-size", type=size, default=SHARD_BYTES, help="largest weight file, e.g. 5GB")
-    parser.add_argument("--hashes", action="store_true", help="name the SHA-256 of all weights in the model card")
+    parser.add_argument("--hashes", action="store_true", help="compute the SHA-256 of all input weights too")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 
@@ -118,8 +120,20 @@ def _write(prepared: Prepared, elements: int, options: argparse.Namespace) -> No
     job = prepared.job
     places = folders(job, options.out)
     started, cpu = time.perf_counter(), time.process_time()
+    together = f" (for {len(places)} outputs together)" if len(places) > 1 else ""
+
+    def complete(name: str, folder: Path, statistics: dict[str, Any]) -> None:
+        cost = {
+            "time" + together: f"{time.perf_counter() - started:.1f} s, {time.process_time() - cpu:.1f} s of CPU",
+            "peak memory": words(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024),
+            "device": torch.cuda.get_device_name()
+            if options.device == "cuda"
+            else f"CPU, {torch.get_num_threads()} threads",
+        }
+        finish(prepared, name, folder, statistics, cost, options.hashes)
+
     with tqdm(total=elements, unit="el", unit_scale=True, disable=options.quiet, mininterval=0.5) as bar:
-        statistics = write_models(
+        write_models(
             prepared.recipes,
             prepared.sources,
             places,
@@ -129,18 +143,10 @@ def _write(prepared: Prepared, elements: int, options: argparse.Namespace) -> No
             shard_bytes=options.shard_size,
             device=options.device,
             progress=bar.update,
+            finish=complete,
         )
-    together = f" (for {len(places)} outputs together)" if len(places) > 1 else ""
-    cost = {
-        "time" + together: f"{time.perf_counter() - started:.1f} s, {time.process_time() - cpu:.1f} s of CPU",
-        "peak memory": words(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024),
-        "device": torch.cuda.get_device_name()
-        if options.device == "cuda"
-        else f"CPU, {torch.get_num_threads()} threads",
-    }
-    for name, folder in places.items():
-        finish(prepared, name, folder, statistics[name], cost, options.hashes)
-        if not options.quiet:
+    if not options.quiet:
+        for name, folder in places.items():
             print(f"{name}: {folder}", file=sys.stderr)
 
 

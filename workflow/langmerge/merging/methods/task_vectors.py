@@ -14,8 +14,6 @@ import torch
 from torch import Tensor
 
 from langmerge.merging.chunks import CHUNK, pieces
-from langmerge.merging.methods.averages import weighted_sum
-
 
 # ---- sparse task vectors -------------------------------------------------------------------------------------------
 
@@ -79,9 +77,13 @@ def keep_probability(rank: Tensor, columns: int, density: float, epsilon: float,
 def elected_sign(deltas: Sequence[Tensor], weights: Sequence[float] | None, zero: int) -> Tensor:
     """TIES, step 2: sign of sum_i w_i d_i for each entry (w_i = 1 without weights), `zero` where it is 0.
 
-    `zero` 0 leaves these entries undecided, as the majority over a model is counted.
+    `zero` 0 leaves these entries undecided, as the majority over a model is counted. Each product is rounded to
+    float32 before it is added, as in mergekit: which of nearly equal votes win may hang on that.
     """
-    total = weighted_sum(deltas, weights or [1.0] * len(deltas))
+    factors = weights or [1.0] * len(deltas)
+    total = deltas[0] * factors[0]
+    for delta, factor in zip(deltas[1:], factors[1:], strict=True):
+        total.add_(delta if factor == 1 else delta * factor)
     if zero == 0:
         return total.sign_()
     # Comparisons in place yield 0.0 and 1.0, much faster than booleans.
