@@ -8,7 +8,7 @@ from merge_models import flat, save
 
 from langmerge.merging import Recipe, state_dicts
 from langmerge.merging.methods import averages, task_vectors
-from langmerge.merging.randomness import random_bits, run_keys, stream_key
+from langmerge.merging.randomness import hash_on_device, random_bits, run_keys, stream_key
 
 ALL = ("a", "b", "c")
 
@@ -323,6 +323,12 @@ def test_random_bits_are_keyed_permutations_of_runs_of_indices():
         z = (z ^ (z >> 16)) * 0x7FEB352D & mask
         z = (z ^ (z >> 15) ^ second) * 0x846CA68B & mask
         assert int(random_bits(key, index, 1)) == (z ^ (z >> 16)) >> 1
+
+
+def test_every_device_hashes_alike():
+    bits = torch.empty(1000, dtype=torch.int32)
+    hash_on_device(run_keys(stream_key(4, "m", "t"), 3), 77, bits)
+    assert torch.equal(bits, random_bits(stream_key(4, "m", "t"), 3 * 65536 + 77, 1000))
 
 
 def test_random_bits_are_uniform_and_unrelated_to_their_neighbours_and_to_other_streams():

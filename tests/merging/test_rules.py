@@ -11,6 +11,7 @@ import pytest
 import torch
 from merge_models import save
 
+from langmerge.catalogue import METHODS
 from langmerge.merging import Merge, Recipe, state_dicts, write_models
 from langmerge.merging.recipe import Rule
 
@@ -216,6 +217,7 @@ BASED = [
     ("magmax", {}),
     ("ram", {}),
     ("emr", {"serve": "b"}),
+    ("tall_mask", {"serve": "b"}),
     ("tsv_m", {}),
     ("iso_c", {}),
     ("karcher", {}),
@@ -314,11 +316,6 @@ MIXED = [
     recipe_of("split", "ties", {"density": 0.3}, (Rule(layers=(0, 1, 2), parameters={"density": 0.3}),)),
     recipe_of("ends", "ties", {"density": 0.3}, (Rule(layers=(0, -1), parameters={"density": 0.6}),)),
     recipe_of("pruned", "magnitude_prune", {"density": 0.3}, (Rule(part="embeddings", method="dare_ties"),)),
-    recipe_of("pruned2", "magnitude_prune", {"density": 0.3}),
-    recipe_of("rescaled", "magnitude_prune", {"density": 0.3, "rescale": "l1"}),
-    recipe_of("rescaled2", "magnitude_prune", {"density": 0.3, "rescale": "l1"}, (Rule(part="head", method="linear"),)),
-    Recipe("single", "ties", ("a",), "base", {"density": 0.3}),
-    Recipe("single2", "ties", ("a",), "base", {"density": 0.3}, rules=(Rule(part="head", method="linear"),)),
     recipe_of("crumbs", "breadcrumbs", {"density": 0.3, "gamma": 0.1}, (Rule(part="mlp", method="ties"),)),
     recipe_of("crumbs2", "breadcrumbs", {"density": 0.3, "gamma": 0.1}, (Rule(part="head", method="ties"),)),
     recipe_of("agree", "consensus", {}),
@@ -354,6 +351,48 @@ def test_the_order_of_recipes_does_not_matter(sources, together, order):
     again = merged(sources, *order, block=31)
     for name, state in together.items():
         same(again[name], state)
+
+
+def variants():
+    """All methods on task vectors, in every convention, and what else decides what they share in a pass."""
+    for method in dict.fromkeys(method for method, _ in BASED):
+        parameters = {key: value for key, value in dict(BASED)[method].items() if key != "convention"}
+        known = METHODS[method].parameters
+        conventions = known["convention"].choices if "convention" in known else [None]
+        for convention in conventions:
+            given = parameters if convention is None else parameters | {"convention": convention}
+            yield method, given, MODELS
+            for key, other in (("rescale", "l1"), ("trim", 0.5), ("vector", "ties")):
+                if key in known:
+                    yield method, given | {key: other}, MODELS
+    for method in ("ties", "magnitude_prune"):
+        yield method, {"density": 0.3, "convention": "paper"}, ("a",)
+
+
+def described(method, parameters, models):
+    return "-".join([method, *(f"{key}={value}" for key, value in parameters.items()), "".join(models)])
+
+
+@pytest.fixture(scope="module")
+def short(models, tmp_path_factory):
+    """Sources of two layers, for what need not be tried on more."""
+    root = tmp_path_factory.mktemp("short")
+    names = [name for name in models["base"] if re.search(r"layers\.[01]\.|head|embed", name)]
+    return {model: save(root / model, {n: state[n] for n in names}, CONFIG, None) for model, state in models.items()}
+
+
+@pytest.mark.parametrize("variant", [pytest.param(v, id=described(*v)) for v in variants()])
+def test_recipes_that_differ_in_a_rule_alone_do_not_share_what_they_gather(short, variant):
+    """What one finds of the whole model, another that leaves out some tensors must not take for its own."""
+    method, parameters, models = variant
+    selections = [{"layers": (0,)}, None, {"part": "head"}]
+    recipes = [
+        Recipe(f"r{n}", method, models, "base", parameters, rules=[Rule(**s, method="linear")] if s else [])
+        for n, s in enumerate(selections)
+    ]
+    together = merged(short, *recipes)
+    for recipe in recipes:
+        same(together[recipe.name], one(short, recipe))
 
 
 @pytest.mark.parametrize("block", [1, 6, 100, 10**6])
@@ -422,7 +461,7 @@ def test_recipes_with_rules_survive_json(recipe):
         ({"layers": 3}, "rules:"),
         ({"layers": [1.0]}, r"layers: \[1.0\] are not whole numbers"),
         ({"layers": [True]}, "are not whole numbers"),
-        ({"layers": "12"}, "are not whole numbers"),
+        ({"layers": "12"}, "expected a list"),
         ({"layer": [1]}, r"\['layer'\] not known; known: "),
         (["part"], "not known"),
         ("norms", "not known"),

@@ -32,7 +32,7 @@ def search(values, ranks, block=4096):
     blocks = list(zip(range(0, len(values), block), values.split(block), strict=True))
     if found.sampled:
         for _, part in blocks:
-            found.sample(part)
+            found.sample(part[found.positions(len(part))])
         found.place()
     for start, part in blocks:
         found.count(part, start)

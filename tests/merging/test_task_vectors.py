@@ -7,7 +7,9 @@ import torch
 from merge_models import flat, save
 
 from langmerge.merging import Recipe, state_dicts
+from langmerge.merging.block import Block
 from langmerge.merging.engine import Merge
+from langmerge.merging.kernels.task_vectors import Masks
 from langmerge.merging.methods import task_vectors
 from langmerge.merging.randomness import below, kept, random_bits, stream_key
 from langmerge.merging.ranks import row_ranks
@@ -148,6 +150,21 @@ def test_a_mask_has_all_bits_where_an_entry_is_kept(density):
     assert torch.equal(below(bits, density), -kept(bits, density).to(torch.int32))
     values = torch.randn(10_000, generator=torch.Generator().manual_seed(1))
     assert torch.equal(task_vectors.masked(values, below(bits, density)), values * kept(bits, density))
+
+
+def test_masks_are_kept_from_the_first_time_to_the_second_for_one_tensor():
+    masks, computed = Masks(most=20), []
+    blocks = {(t, i): Block(t, (n,), i, 9, lambda *_: None) for t, n in (("t", 18), ("u", 99)) for i in (0, 9)}
+    expected = {place: -torch.tensor([i % 2 for i in range(9)], dtype=torch.int32) for place in blocks}
+
+    def get(tensor, start):
+        place = (tensor, start)
+        return masks.get(blocks[place], lambda: computed.append(place) or expected[place])
+
+    for place in [("t", 0), ("t", 9), ("t", 0), ("t", 9), ("u", 0), ("u", 0), ("t", 0), ("u", 0), ("t", 0)]:
+        assert torch.equal(get(*place), expected[place])
+    # u is too long to be kept, and its turn ends that of t
+    assert computed == [("t", 0), ("t", 9), ("u", 0), ("u", 0), ("t", 0), ("u", 0), ("t", 0)]
 
 
 # ---- Breadcrumbs -----------------------------------------------------------------------------------------------------

@@ -40,6 +40,8 @@ def check_compatible(models: Sequence[Source]) -> dict[str, str]:
     """
     first = models[0]
     tied = _tied(models)
+    for model in models:
+        _check_unquantised(model)
     for other in models[1:]:
         _check_config(first, other)
         _check_vocabulary(first, other)
@@ -54,6 +56,14 @@ def _tied(models: Sequence[Source]) -> dict[str, str]:
     inputs = [name for name in names if name.endswith(INPUT_EMBEDDINGS)]
     stored = {name for model in models for name in model.tensors if name in OUTPUT_EMBEDDINGS}
     return dict.fromkeys(stored, inputs[0]) if len(inputs) == 1 else {}
+
+
+def _check_unquantised(model: Source) -> None:
+    if (model.json("config.json") or {}).get("quantization_config"):
+        raise ValueError(
+            f"config.json: model {model.name!r} has a quantization_config; the scales of quantised weights would be "
+            "lost. Merge the models before they are quantised"
+        )
 
 
 def _check_config(first: Source, other: Source) -> None:

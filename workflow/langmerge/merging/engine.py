@@ -31,6 +31,10 @@ BLOCK = {"cpu": 1 << 17, "cuda": 1 << 24}
 """Default elements of a block by device: what stays in a core's cache (times the threads), what keeps a GPU busy."""
 
 
+KEPT = 1 << 27
+"""Bytes of values and task vectors, in float32, up to which those of a tensor are kept between looks at it."""
+
+
 @dataclass(frozen=True)
 class Piece:
     """Finished elements of an output: `values` (count,) belong at `start` of the flattened tensor."""
@@ -213,7 +217,8 @@ class Merge:
     def _blocks(self, entry: TensorEntry) -> "_Sweeps":
         whole = any(kernels[entry.name].whole(entry.name) for kernels in self._kernels.values())
         block = entry.numel if whole else rows_of_about(entry.shape, self._block)
-        return _Sweeps(entry, block, self._walks[entry.name], self._value, self._device)
+        keep = 8 * entry.numel * len(self._models) <= KEPT
+        return _Sweeps(entry, block, keep, self._walks[entry.name], self._value, self._device)
 
     def _walk(self) -> dict[str, Walk]:
         """How each tensor is read; a span is some whole blocks."""
@@ -263,6 +268,7 @@ class Merge:
                         continue
                     sweeps = self._blocks(self._entry(name))
                     _gather_tensor(below, name, sweeps)
+                    sweeps.last = True
                     for block in sweeps:
                         for gather in looking:
                             gather.update(index, block)
@@ -281,7 +287,9 @@ class Merge:
                 exact = block.value(name) if name in self._inner else self._kernels[name][entry.name].merge(block)
                 reference = self.reference(name)
                 rounded = exact.to(self._output_dtype(reference.tensors[entry.name]))
-                if not is_finite(rounded):
+                # float8 has no infinity on some devices: what is too large would be cut off instead
+                limit = torch.finfo(rounded.dtype).max if rounded.dtype.itemsize == 1 else None
+                if not is_finite(rounded) or (limit and exact.abs().max() > limit):
                     raise ValueError(
                         f"recipe {name!r}: tensor {entry.name!r} does not fit into {rounded.dtype}; "
                         "choose a wider dtype"
@@ -323,29 +331,37 @@ class Merge:
 
 
 class _Sweeps:
-    """The blocks of one tensor, any number of times; a single block is kept with all that it knows.
+    """The blocks of one tensor, any number of times; those of a small tensor are kept with all that they know.
 
-    Set `last` before the last time, so that what is read ahead is the next tensor.
+    Set `last` before the last time: what is read ahead is then the next tensor, and blocks are let go.
     """
 
-    def __init__(self, entry: TensorEntry, block: int, walk: Walk, value: Any, device: torch.device) -> None:
+    def __init__(
+        self, entry: TensorEntry, block: int, keep: bool, walk: Walk, value: Any, device: torch.device
+    ) -> None:
         self.last = False
         self._entry = entry
         self._block = block
+        self._keep = keep or block >= entry.numel
         self._walk = walk
         self._value = value
         self._device = device
-        self._only: Block | None = None
+        self._kept: list[Block] = []
 
     def __iter__(self) -> Iterator[Block]:
-        if self._only:
-            yield self._only
-            return
-        compute = partial(self._value, walk=self._walk, last=self.last)
+        if not self._kept:
+            yield from self._new()
+        elif not self.last:
+            yield from self._kept
+        while self.last and self._kept:
+            yield self._kept.pop(0)
+
+    def _new(self) -> Iterator[Block]:
+        compute = partial(self._value, walk=self._walk, last=self.last or self._keep)
         for start, count in blocks(self._entry.shape, self._block):
             block = Block(self._entry.name, self._entry.shape, start, count, compute, self._device)
-            if count == self._entry.numel:
-                self._only = block
+            if self._keep and not self.last:
+                self._kept.append(block)
             yield block
 
 

@@ -87,16 +87,23 @@ class Selection(Gather):
         needs: gathers that the values rest on.
         values: of a block, float32 (count,), finite.
         numel: entries of the model, where the scope is the model.
+        sample: of a block, the values at a slice of it, where they cost less than all.
 
     Rounds: sample, count; two of a histogram, should a bracket have missed (see `langmerge.merging.selection`);
     one to find the last of equal entries, where not all of them lie above, which looks at one block.
     """
 
     def __init__(
-        self, scope: Scope, needs: Iterable[Gather], values: Callable[[Block], Tensor], numel: int | None = None
+        self,
+        scope: Scope,
+        needs: Iterable[Gather],
+        values: Callable[[Block], Tensor],
+        numel: int | None = None,
+        sample: Callable[[Block, slice], Tensor] | None = None,
     ) -> None:
         super().__init__(scope, needs)
         self._values = values
+        self._sample = sample or (lambda block, where: values(block)[where])
         self._numel = numel
         self._shares: set[Share] = set()
         self.cuts: dict[Share, Cut] = {}
@@ -124,7 +131,7 @@ class Selection(Gather):
         search = self._search or self._start(block)
         if phase == "sample":
             if search.sampled:
-                search.sample(self._values(block))
+                search.sample(self._sample(block, search.positions(block.count)))
         elif phase == "count":
             if search.ranks:
                 search.count(self._values(block), block.start)
@@ -186,12 +193,17 @@ class Selection(Gather):
         skipped = max(0, tie.start - block.start)
         if skipped >= block.count:
             return
-        equal = (self._values(block)[skipped:].abs() == tie.magnitude).nonzero()
-        if len(equal) < tie.number:
-            self._ties[share] = _Tie(tie.magnitude, tie.start, tie.number - len(equal))
+        values, number = self._values(block)[skipped:], tie.number
+        for piece in pieces(len(values), block.device):
+            equal = (values[piece].abs() == tie.magnitude).nonzero()
+            if len(equal) >= number:
+                break
+            number -= len(equal)
+        else:
+            self._ties[share] = _Tie(tie.magnitude, tie.start, number)
             return
         del self._ties[share]
-        index = block.start + skipped + int(equal[tie.number - 1])
+        index = block.start + skipped + piece.start + int(equal[number - 1])
         first = share.equal == "first"
         self.cuts[share] = Cut(tie.magnitude, index) if first else Cut(tie.magnitude, -1, index)
 

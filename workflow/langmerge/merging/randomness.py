@@ -11,10 +11,15 @@ runs are not permutations of one another. It needs 32-bit integers only, on whic
 """
 
 import hashlib
-from functools import lru_cache
+from functools import cache
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+Array = npt.NDArray[Any]
 
 BITS = 31
 
@@ -34,13 +39,17 @@ def stream_key(seed: int, *names: str) -> bytes:
 
 def random_bits(key: bytes, start: int, count: int, device: torch.device | str = "cpu") -> Tensor:
     """int32 (count,), uniform in [0, 2^31): the stream's values at indices start .. start + count - 1."""
+    device = torch.device(device)
     bits = torch.empty(count, dtype=torch.int32, device=device)
-    ramp, scratch = _ramp(str(device)), torch.empty(min(count, RUN), dtype=torch.int32, device=device)
     position = 0
     while position < count:
         run, offset = divmod(start + position, RUN)
         length = min(RUN - offset, count - position)
-        _hash(run_keys(key, run), ramp[offset : offset + length], bits[position : position + length], scratch[:length])
+        part, keys = bits[position : position + length], run_keys(key, run)
+        if device.type == "cpu":
+            _hash(keys, offset, part.numpy().view(np.uint32))
+        else:
+            hash_on_device(keys, offset, part)
         position += length
     return bits
 
@@ -66,20 +75,34 @@ def below(bits: Tensor, share: float | Tensor) -> Tensor:
     return (bits - limit).bitwise_right_shift_(BITS)
 
 
-@lru_cache(maxsize=8)
-def _ramp(device: str) -> Tensor:
-    """The indices of a run, spread over 32 bits."""
-    return torch.arange(RUN, dtype=torch.int32, device=device).mul_(_signed(_GOLDEN))
+@cache
+def _ramp() -> Array:
+    """The indices of a run, spread over 32 bits, uint32 (RUN,)."""
+    return np.arange(RUN, dtype=np.uint32) * np.uint32(_GOLDEN)
 
 
-def _hash(keys: tuple[int, int], ramp: Tensor, result: Tensor, scratch: Tensor) -> None:
-    """Write the random bits of some indices of a run to `result`."""
+def _hash(keys: tuple[int, int], offset: int, result: Array) -> None:
+    """Write the random bits of the indices of a run from `offset` on to `result`, uint32."""
+    scratch = np.empty_like(result)
+    np.bitwise_xor(_ramp()[offset : offset + len(result)], np.uint32(keys[0]), out=result)
+    result ^= np.right_shift(result, 16, out=scratch)
+    result *= np.uint32(_FIRST)
+    result ^= np.right_shift(result, 15, out=scratch)
+    result ^= np.uint32(keys[1])
+    result *= np.uint32(_SECOND)
+    result ^= np.right_shift(result, 16, out=scratch)
+    result >>= np.uint32(32 - BITS)
+
+
+def hash_on_device(keys: tuple[int, int], offset: int, result: Tensor) -> None:
+    """The same by torch, int32, on any device; on a CPU numpy takes half the time."""
+    ramp = torch.arange(offset, offset + len(result), dtype=torch.int32, device=result.device).mul_(_signed(_GOLDEN))
     torch.bitwise_xor(ramp, _signed(keys[0]), out=result)
-    _fold(result, 16, scratch)
+    _fold(result, 16, ramp)
     result.mul_(_FIRST)
-    _fold(result, 15, scratch)
+    _fold(result, 15, ramp)
     result.bitwise_xor_(_signed(keys[1])).mul_(_signed(_SECOND))
-    _fold(result, 16, scratch)
+    _fold(result, 16, ramp)
     result.bitwise_right_shift_(32 - BITS).bitwise_and_(2**BITS - 1)
 
 

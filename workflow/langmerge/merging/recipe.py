@@ -36,8 +36,15 @@ class Rule:
         if self.layers is None and self.tensors is None and self.part is None:
             raise ValueError("a rule needs at least one of layers, tensors, part")
         for key in ("layers", "models"):
-            if getattr(self, key) is not None:
-                object.__setattr__(self, key, tuple(getattr(self, key)))
+            value = getattr(self, key)
+            if isinstance(value, str):
+                raise ValueError(f"{key}: expected a list, found {value!r}")
+            if value is not None:
+                object.__setattr__(self, key, tuple(value))
+        if not isinstance(self.parameters, Mapping):
+            raise ValueError(f"parameters: expected names with values, found {self.parameters!r}")
+        if not isinstance(self.data, Mapping | None):
+            raise ValueError(f"data: expected names of models with sources, found {self.data!r}")
         if self.part is not None and self.part not in PARTS:
             raise ValueError(f"part: {self.part!r} is not one of {', '.join(PARTS)}")
         if self.layers is not None and any(isinstance(i, bool) or not isinstance(i, int) for i in self.layers):

@@ -39,7 +39,7 @@ KEPT = 1 << 23
 STRIDES = (31, 61, 127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521, 131071)
 """Primes, so that a sample visits all columns of a matrix."""
 
-SIGMAS = 3.5
+SIGMAS = 3.0
 """Half the width of a bracket in standard deviations of the sample's quantile."""
 
 Array = npt.NDArray[Any]
@@ -192,7 +192,8 @@ class _Bracket:
             return None
         values = torch.cat([inside for _, inside, _ in self.parts])
         if all(counts is None for _, _, counts in self.parts):
-            magnitude = _of_ranks(values, [rest])[rest]
+            # Few different values are the rule here; numpy's partition, faster elsewhere, is slow on such.
+            magnitude = float(values.kthvalue(held - rest + 1).values)
             return Found(magnitude, self.above + int((values > magnitude).sum()), int((values == magnitude).sum()))
         counts = torch.cat([torch.ones_like(v, dtype=torch.int64) if c is None else c for _, v, c in self.parts])
         values, order = values.sort(descending=True)
@@ -229,10 +230,15 @@ class RankSearch:
         self._sample: list[Tensor] = []
         self._brackets = [] if self.sampled or not self.ranks else [_Bracket(0.0, math.inf, self.ranks)]
 
+    def positions(self, count: int) -> slice:
+        """Where the next `count` entries are to be looked at in the first look, if `sampled`."""
+        chosen = slice(self._skip, count, self.stride)
+        self._skip = (self._skip - count) % self.stride
+        return chosen
+
     def sample(self, values: Tensor) -> None:
-        """First look, if `sampled`: float32 (count,)."""
-        self._sample.append(values[self._skip :: self.stride].abs())
-        self._skip = (self._skip - len(values)) % self.stride
+        """First look: the values at `positions`, float32."""
+        self._sample.append(values.abs())
 
     def place(self) -> None:
         """Set the brackets, after the first look."""

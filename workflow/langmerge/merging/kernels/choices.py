@@ -238,7 +238,7 @@ def _pcb(recipe: Recipe, context: Context) -> Kernel:
     means = context.gather(("product exponentials", vectors), lambda: ProductExponentials(needs, vectors, extremes))
 
     def scores(block: Block) -> list[Tensor]:
-        key = ("pcb", vectors)
+        key = ("pcb", vectors, means)
         deltas = _deltas(vectors)(block)
         return block.shared(key, lambda: choices.pcb_scores(deltas, extremes.pairs, means.means, means.intra))
 
@@ -276,7 +276,7 @@ def _released_pcb(recipe: Recipe, context: Context) -> Kernel:
         # Of very few entries the quantiles may cross; clamp's upper limit then holds, as in the authors' code.
         ranges = [(min(low, high), high) for low, high in limits.values]
         deltas = _deltas(vectors)(block)
-        key = ("released pcb", vectors, convention)
+        key = ("released pcb", vectors, convention, limits)
         return block.shared(key, lambda: choices.released_pcb_scores(deltas, ranges, convention))
 
     order = context.gather(

@@ -32,7 +32,7 @@ def multi_task_vector(recipe: Recipe, context: Context) -> tuple[Callable[[Block
     def elected(block: Block) -> Tensor:
         return kernel.merge(block) - block.value(base)
 
-    return _shared(("ties", tuple(vectors), density), elected), kernel.gathers
+    return _shared(("ties", tuple(vectors), density, kernel.gathers), elected), kernel.gathers
 
 
 def _shared(key: tuple, compute: Callable[[Block], Tensor]) -> Callable[[Block], Tensor]:

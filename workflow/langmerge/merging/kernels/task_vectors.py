@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,12 +29,14 @@ from langmerge.merging.selection import BandEdge, Share, Trim
 class Sparse:
     """A task vector as a method takes it: `values` of a block, float32 (count,), shared; never change them.
 
-    Equal keys mean equal values. `gathers` must be complete before.
+    Equal keys mean equal values. `gathers` must be complete before. `sample` gives the values at a slice of a block,
+    where they cost less than all.
     """
 
     key: tuple
     values: Callable[[Block], Tensor]
     gathers: tuple[Gather, ...] = ()
+    sample: Callable[[Block, slice], Tensor] | None = None
 
 
 class AbsoluteSums(Gather):
@@ -59,43 +62,86 @@ class AbsoluteSums(Gather):
         return before / after if min(before, after) >= 1e-7 else 1.0
 
 
+class Masks:
+    """Masks of random drops that are needed twice, one bit an entry, from the first time to the second.
+
+    Held for one tensor at a time. One of more than `most` entries has its masks computed twice instead, as all have
+    on other devices than CPUs.
+    """
+
+    def __init__(self, most: int = 1 << 26) -> None:
+        self._most = most
+        self._held: dict[tuple[str, int, int], np.ndarray] = {}
+
+    def get(self, block: Block, compute: Callable[[], Tensor]) -> Tensor:
+        """The int32 mask of a block (see `below`), as computed now or the time before."""
+        place = (block.tensor, block.start, block.count)
+        if place in self._held:
+            bits = np.unpackbits(self._held.pop(place), count=block.count)
+            return torch.from_numpy(bits).to(torch.int32).neg_()
+        if any(tensor != block.tensor for tensor, _, _ in self._held):
+            self._held.clear()
+        mask = compute()
+        if block.device.type == "cpu" and math.prod(block.shape) <= self._most:
+            self._held[place] = np.packbits(mask.numpy() < 0)
+        return mask
+
+
 # ---- one task vector -----------------------------------------------------------------------------------------------
 
 
 def _plain(model: str, base: str, context: Context) -> Sparse:
     """The task vector itself."""
     vector = TaskVector(model, base)
-    return Sparse(("delta", model, base), lambda block: block.delta(vector), context.needs_of([model, base]))
+    return Sparse(
+        ("delta", model, base),
+        lambda block: block.delta(vector),
+        context.needs_of([model, base]),
+        lambda block, where: block.value(model)[where] - block.value(base)[where],
+    )
 
 
-def _dropped(vector: Sparse, model: str, density: float, seed: int, factor: float) -> Sparse:
-    """DARE: entries kept with probability `density`, times `factor`."""
+def _dropped(vector: Sparse, model: str, density: float, seed: int, rescale: str) -> Sparse:
+    """DARE: entries kept with probability `density`, divided by it where `rescale` is expectation."""
     if density >= 1:
         return vector
-    key = ("dare", vector.key, density, seed, factor)
+    key = ("dare", vector.key, density, seed, rescale)
+    masks = Masks() if rescale == "l1" else None
 
     def compute(block: Block) -> Tensor:
-        kept = task_vectors.masked(vector.values(block), below(block.random(seed, model), density))
-        return kept.mul_(factor) if factor != 1 else kept
+        def mask() -> Tensor:
+            return below(block.random(seed, model), density)
+
+        kept = task_vectors.masked(vector.values(block), masks.get(block, mask) if masks else mask())
+        return kept.mul_(1 / density) if rescale == "expectation" else kept
 
     return Sparse(key, lambda block: block.shared(key, partial(compute, block)), vector.gathers)
 
 
 def _ranked(
-    vector: Sparse, model: str, density: float, seed: int, epsilon: float, convention: str, divide: bool
+    vector: Sparse, model: str, density: float, seed: int, epsilon: float, convention: str, rescale: str
 ) -> Sparse:
-    """DELLA: entries kept with a probability by their magnitude's rank in the row, with `divide` divided by it."""
+    """DELLA: entries kept by the rank of their magnitude in the row, divided by its probability for expectation."""
     if density >= 1:
         return vector
-    key = ("della", vector.key, density, seed, epsilon, convention, divide)
+    key = ("della", vector.key, density, seed, epsilon, convention, rescale)
+    masks = Masks() if rescale == "l1" else None
+
+    def probability(block: Block) -> Tensor:
+        # Several densities share the ranks.
+        matrix = vector.values(block).view(block.matrix)
+        ranks = block.shared(("ranks", vector.key), lambda: row_ranks(matrix).view(-1))
+        return task_vectors.keep_probability(ranks, block.matrix[1], density, epsilon, convention)
 
     def compute(block: Block) -> Tensor:
-        values, (rows, columns) = vector.values(block), block.matrix
-        # Several densities share the ranks.
-        ranks = block.shared(("ranks", vector.key), lambda: row_ranks(values.view(rows, columns)).view(-1))
-        keep = task_vectors.keep_probability(ranks, columns, density, epsilon, convention)
-        kept = task_vectors.masked(values, below(block.random(seed, model), keep))
-        return kept.div_(keep) if divide else kept
+        bits = partial(block.random, seed, model)
+        if masks:
+            return task_vectors.masked(
+                vector.values(block), masks.get(block, lambda: below(bits(), probability(block)))
+            )
+        keep = probability(block)
+        kept = task_vectors.masked(vector.values(block), below(bits(), keep))
+        return kept.div_(keep) if rescale == "expectation" else kept
 
     return Sparse(key, lambda block: block.shared(key, partial(compute, block)), vector.gathers)
 
@@ -103,7 +149,7 @@ def _ranked(
 def _selection(vector: Sparse, scope: Scope, context: Context, shares: Iterable[Share]) -> Selection:
     """The gather that finds these shares of a vector's largest entries."""
     numel = sum(math.prod(shape) for shape in context.tensors.values()) if scope == "model" else None
-    make = partial(Selection, scope, vector.gathers, vector.values, numel)
+    make = partial(Selection, scope, vector.gathers, vector.values, numel, vector.sample)
     selection = context.gather(("selection", scope, vector.key), make)
     for share in shares:
         selection.ask(share)
@@ -117,7 +163,9 @@ def _trimmed(vector: Sparse, density: float, convention: str, context: Context) 
     share = Trim(density, convention)
     selection = _selection(vector, "model" if convention == "paper" else "tensor", context, [share])
     return Sparse(
-        ("trim", vector.key, share), lambda block: selection.above(block, share), (selection, *vector.gathers)
+        ("trim", vector.key, share, selection),
+        lambda block: selection.above(block, share),
+        (selection, *vector.gathers),
     )
 
 
@@ -152,11 +200,9 @@ def _sparse(recipe: Recipe, context: Context) -> list[Sparse]:
         plain = vector = _plain(model, base_of(recipe), context)
         rescale = p.get("rescale", "none")
         if method.startswith("dare"):
-            factor = 1 / p["density"] if rescale == "expectation" else 1.0
-            vector = _dropped(plain, model, p["density"], p["seed"], factor)
+            vector = _dropped(plain, model, p["density"], p["seed"], rescale)
         elif method.startswith("della"):
-            divide = rescale == "expectation"
-            vector = _ranked(plain, model, p["density"], p["seed"], p["epsilon"], p["convention"], divide)
+            vector = _ranked(plain, model, p["density"], p["seed"], p["epsilon"], p["convention"], rescale)
         elif method.startswith("breadcrumbs"):
             vector = _band(plain, p["density"], p["gamma"], p["convention"], context)
         elif method in ("ties", "magnitude_prune"):
