@@ -85,6 +85,15 @@ def _parameter_row(name: str, parameter: catalogue.Parameter) -> str:
     return f"| `{name}` | {what} | {parameter.allowed} | {default} |"
 
 
+def _method(method: catalogue.Method) -> list[str]:
+    """A method with its parameters, in Markdown."""
+    lines = [f"#### `{method.name}`: {method.title}", "", f"{method.description} ({method.paper})", ""]
+    if method.parameters:
+        lines += ["| parameter | what | values | default |", "|---|---|---|---|"]
+        lines += [_parameter_row(name, parameter) for name, parameter in method.parameters.items()] + [""]
+    return lines
+
+
 def reference() -> str:
     """The generated part of `config/README.md`."""
     lines = [MARK, "", "## Every key", "", "`config/config.yaml`:", "", *_table(Workflow)]
@@ -92,11 +101,9 @@ def reference() -> str:
     for section in _sections(Study, []):
         lines += _table(section)
     lines += ["## Merge methods", ""]
-    for method in catalogue.METHODS.values():
-        lines += [f"### `{method.name}`: {method.title}", "", f"{method.description} ({method.paper})", ""]
-        if method.parameters:
-            lines += ["| parameter | what | values | default |", "|---|---|---|---|"]
-            lines += [_parameter_row(name, parameter) for name, parameter in method.parameters.items()] + [""]
+    for title, family in catalogue.FAMILIES.items():
+        lines += [f"### {title}", "", (family.__doc__ or "").strip(), ""]
+        lines += [line for method in family.METHODS for line in _method(method)]
     return "\n".join(lines).rstrip() + "\n"
 
 
