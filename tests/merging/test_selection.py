@@ -59,6 +59,18 @@ def test_brackets_hold_few_entries_of_a_vector_without_ties():
     assert 0 < held < 0.1 * len(NOISE)
 
 
+@pytest.mark.parametrize("name", ["normal", "grid", "two values"])
+def test_other_devices_count_the_same(name):
+    values = VECTORS[name]
+    here, there = (RankSearch(len(values), [5000, 30_000]) for _ in range(2))
+    for found in (here, there):
+        found.sample(values[found.positions(len(values))])
+        found.place()
+    here.count(values, 0)
+    there._count_on_device(values.abs(), 0)
+    assert here.found() == there.found() != {}
+
+
 def test_equal_entries_are_located_in_the_piece_where_they_stand():
     values = VECTORS["grid"]
     found = search(values, [9000], block=1000)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-import torch
 from torch import Tensor
 
 from langmerge.merging.block import Block
@@ -245,29 +244,3 @@ class MajoritySign(Gather):
     def sign(self) -> int:
         """+1 or -1."""
         return -1 if self._sum < 0 else 1
-
-
-class Products(Gather):
-    """Squared norms and dot product of two models' tensor, in float64."""
-
-    def __init__(self, needs: Iterable[Gather], first: str, second: str) -> None:
-        super().__init__("tensor", needs)
-        self.first = first
-        self.second = second
-
-    def begin(self) -> None:
-        """See the base class."""
-        self.gram = torch.zeros(2, 2, dtype=torch.float64)
-
-    def update(self, index: int, block: Block) -> None:
-        """See the base class."""
-        self.gram += gram([block.value(self.first), block.value(self.second)])
-
-
-def gram(vectors: Sequence[Tensor], chunk: int = 1 << 18) -> Tensor:
-    """Dot products of n vectors of shape (count,), float64 (n, n), in chunks that bound the memory."""
-    total = torch.zeros(len(vectors), len(vectors), dtype=torch.float64)
-    for start in range(0, len(vectors[0]), chunk):
-        part = torch.stack([vector[start : start + chunk].to(torch.float64) for vector in vectors])
-        total += part @ part.T
-    return total
