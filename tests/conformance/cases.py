@@ -97,6 +97,11 @@ TIES = [
     for density, normalize, scale in ((0.2, True, 1.0), (0.001, True, 1.0), (0.53, False, 0.6), (1.0, True, 1.0))
 ]  # fmt: skip
 
+TIES.append(
+    Case("ties-by-model", "ties", {"densities": [0.2, 0.5, 1.0], "convention": "mergekit"},
+         {}, {"weight": EQUAL, "density": (0.2, 0.5, 1.0)})
+)  # fmt: skip
+
 RESCALE = {True: "l1", False: "none"}
 
 

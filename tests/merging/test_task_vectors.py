@@ -360,3 +360,50 @@ def test_recipes_that_differ_in_scale_alone_share_their_merged_vector(sources, m
     ]
     blocks = {(piece.tensor, piece.start) for piece in Merge(grid, sources, block=500)}
     assert len(calls) == 2 * len(blocks)
+
+
+# ---- settings that differ between the models -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "plural"),
+    [
+        ("magnitude_prune", {"density": 0.3}, {"densities": [0.3, 0.3, 0.3]}),
+        ("ties", {"density": 0.3, "convention": "paper"}, {"densities": [0.3, 0.3, 0.3]}),
+        ("dare_ties", {"density": 0.3, "convention": "mergekit"}, {"densities": [0.3, 0.3, 0.3]}),
+        ("breadcrumbs", {"density": 0.3, "gamma": 0.1}, {"densities": [0.3] * 3, "gammas": [0.1] * 3}),
+        ("della", {"density": 0.4, "epsilon": 0.2}, {"densities": [0.4] * 3, "epsilons": [0.2] * 3}),
+    ],
+)
+def test_equal_settings_by_model_are_one_setting_for_all(sources, method, given, plural):
+    convention = {key: value for key, value in given.items() if key == "convention"}
+    one, other = run(sources, method, **given), run(sources, method, **convention, **plural)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_each_model_has_its_own_density(sources, states):
+    """The sum of separately pruned task vectors."""
+    densities = [0.1, 0.5, 1.0]
+    alone = [
+        run(sources, "magnitude_prune", models=(model,), density=density)
+        for model, density in zip(ALL, densities, strict=True)
+    ]
+    expected = {
+        name: base.double() + sum(state[name].double() - base.double() for state in alone)
+        for name, base in states["base"].items()
+    }
+    close(run(sources, "magnitude_prune", densities=densities), expected)
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters", "message"),
+    [
+        ("ties", {"densities": [0.5, 0.5]}, "2 values for 3 models"),
+        ("ties", {"densities": [0.5, 0.5, 0.0]}, "> 0 and <= 1"),
+        ("breadcrumbs", {"densities": [0.5, 0.995, 0.5], "gamma": 0.01}, "add up to more than 1"),
+        ("della", {"densities": [0.5, 0.05, 0.5], "epsilon": 0.2}, "must lie between 0 and 1"),
+    ],
+)
+def test_settings_of_each_model_are_checked(method, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe("merged", method, ALL, "base", parameters)

@@ -1,6 +1,6 @@
 """Methods on task vectors that sparsify each, then add them or elect a sign."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from langmerge.catalogue.parameters import (
@@ -50,27 +50,56 @@ def _rescale(*choices: str, **by_convention: str) -> Parameter:
     )
 
 
+def of_each(parameters: Mapping[str, Any], name: str, plural: str, n_models: int) -> list[float]:
+    """A parameter's value for each model: those of the list `plural` if it is given, else that of `name` for all."""
+    given = parameters.get(plural)
+    return [parameters[name]] * n_models if given is None else list(given)
+
+
+def _pairs(parameters: Mapping[str, Any], *names: tuple[str, str]) -> Iterator[tuple[float, ...]]:
+    """The values of several parameters for each model; once if none is given by model."""
+    sizes = {len(parameters[plural]) for _, plural in names if parameters.get(plural) is not None}
+    columns = [of_each(parameters, name, plural, max(sizes, default=1)) for name, plural in names]
+    yield from zip(*columns, strict=True)
+
+
 def _band(parameters: Mapping[str, Any]) -> str | None:
     """A rule: what is kept and what is cut off above must leave room for each other."""
-    kept, gamma = parameters["density"], parameters["gamma"]
-    if parameters["convention"] == "paper" and kept < 1 and kept + gamma > 1 + 1e-12:
-        return (
-            f"density {kept:g} and gamma {gamma:g} add up to more than 1; lower one of them, or take the mergekit "
-            "convention, which then drops fewer of the largest entries"
-        )
+    for kept, gamma in _pairs(parameters, ("density", "densities"), ("gamma", "gammas")):
+        if parameters["convention"] == "paper" and kept < 1 and kept + gamma > 1 + 1e-12:
+            return (
+                f"density {kept:g} and gamma {gamma:g} add up to more than 1; lower one of them, or take the mergekit "
+                "convention, which then drops fewer of the largest entries"
+            )
     return None
 
 
 def _probabilities(parameters: Mapping[str, Any]) -> str | None:
     """A rule: DELLA's probabilities of keeping an entry must lie within (0, 1)."""
-    middle, epsilon = parameters["density"], parameters["epsilon"]
-    half = epsilon / 2 if parameters["convention"] == "paper" else epsilon
-    if middle < 1 and not (middle - half > 0 and middle + half < 1):
-        return (
-            f"with density {middle:g} and epsilon {epsilon:g} entries would be kept with probabilities from "
-            f"{middle - half:g} to {middle + half:g}; they must lie between 0 and 1: choose a smaller epsilon"
-        )
+    for middle, epsilon in _pairs(parameters, ("density", "densities"), ("epsilon", "epsilons")):
+        half = epsilon / 2 if parameters["convention"] == "paper" else epsilon
+        if middle < 1 and not (middle - half > 0 and middle + half < 1):
+            return (
+                f"with density {middle:g} and epsilon {epsilon:g} entries would be kept with probabilities from "
+                f"{middle - half:g} to {middle + half:g}; they must lie between 0 and 1: choose a smaller epsilon"
+            )
     return None
+
+
+def _by_model(name: str, maximum: float | None = 1.0, exclusive: bool = True) -> Parameter:
+    """A list with a value of its own for each model, in the place of one for all."""
+    return Parameter(
+        "numbers",
+        f"{name} of each model, if they differ.",
+        None,
+        0.0,
+        maximum,
+        exclusive_minimum=exclusive,
+        per_model=True,
+    )
+
+
+_DENSITIES = _by_model("density")
 
 
 def _each(*rules: Rule) -> Rule:
@@ -80,6 +109,7 @@ def _each(*rules: Rule) -> Rule:
 
 _DARE = {
     "density": density(0.5, "Probability of keeping an entry (the paper's 1 - p)."),
+    "densities": _DENSITIES,
     "scale": scale(),
     "weights": weights(_WEIGHTS),
     "seed": seed(),
@@ -87,9 +117,11 @@ _DARE = {
 }
 _BREADCRUMBS = {
     "density": density(0.1, "Share of each tensor's entries that is kept; 1 keeps all."),
+    "densities": _DENSITIES,
     "gamma": Parameter(
         "number", "Share of each tensor's largest entries that is not.", 0.01, 0.0, 1.0, exclusive_maximum=True
     ),
+    "gammas": _by_model("gamma", exclusive=False),
     "scale": scale(),
     "weights": weights(_WEIGHTS),
     "rescale": _rescale("none", "l1"),
@@ -100,7 +132,9 @@ _BAND = (
 )
 _DELLA = {
     "density": density(0.5, "Mean probability of keeping an entry (the paper's 1 - p); 1 keeps all."),
+    "densities": _DENSITIES,
     "epsilon": Parameter("number", "Width of the probabilities, see convention.", 0.15, 0.0, exclusive_minimum=True),
+    "epsilons": _by_model("epsilon", None),
     "scale": scale(),
     "weights": weights(_WEIGHTS),
     "seed": seed(),
@@ -126,6 +160,7 @@ METHODS = (
         "Magnitude pruning",
         {
             "density": density(0.2, "Share of each task vector that is kept."),
+            "densities": _DENSITIES,
             "scale": scale(),
             "weights": weights(_WEIGHTS),
             "convention": convention(
@@ -146,6 +181,7 @@ METHODS = (
         "TIES",
         {
             "density": density(0.2, "Share of each task vector that the trim keeps."),
+            "densities": _DENSITIES,
             "scale": scale(),
             "weights": weights(_WEIGHTS),
             "convention": convention(_TIES_CONVENTION, *CONVENTIONS),

@@ -126,7 +126,7 @@ class Recipe:
         if "convention" in rule.parameters:
             kept = {}
         if rule.models is not None and len(rule.models) != len(self.models):
-            kept.pop("weights", None)
+            kept = {key: value for key, value in kept.items() if not METHODS[method].parameters[key].per_model}
         try:
             return replace(
                 self,

@@ -36,6 +36,9 @@ SAMPLE = 1 << 21
 KEPT = 1 << 23
 """Most entries that the brackets of one vector hold (32 MiB); a search that needs more falls back to `Histogram`."""
 
+SLAB = 1 << 16
+"""Entries that are given memory at once."""
+
 STRIDES = (31, 61, 127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521, 131071)
 """Primes, so that a sample visits all columns of a matrix."""
 
@@ -150,7 +153,8 @@ class _Bracket:
     """Magnitudes in [low, high], one of which has each of `ranks`.
 
     `above` counts the larger ones; `parts` are (flat index at which a piece begins, its magnitudes inside,
-    how often each occurs; None: once), as long as `complete`.
+    how often each occurs; None: once), as long as `complete`. Where low is high, `numbers` says instead how many
+    entries of a piece are of that magnitude.
     """
 
     low: float
@@ -159,19 +163,26 @@ class _Bracket:
     above: int = 0
     size: int = 0
     parts: list[tuple[int, Tensor, Tensor | None]] = field(default_factory=list)
+    numbers: list[tuple[int, int]] = field(default_factory=list)
     complete: bool = True
+    _slab: Tensor | None = None
+    _used: int = 0
 
-    def add(self, start: int, inside: Tensor, counts: Tensor | None = None) -> None:
+    def add(self, start: int, inside: Tensor) -> None:
         """Keep what lies inside of a piece that begins at flat index `start`."""
         if self.complete and len(inside):
-            self.parts.append((start, inside, counts))
+            self.parts.append((start, self._stored(inside), None))
             self.size += len(inside)
 
-    def add_equal(self, start: int, number: int, device: torch.device) -> None:
-        """The same for a bracket of one magnitude: it occurs `number` times in the piece."""
-        if number:
-            magnitude = torch.tensor([self.low], dtype=torch.float32, device=device)
-            self.add(start, magnitude, torch.tensor([number], device=device))
+    def _stored(self, inside: Tensor) -> Tensor:
+        """A copy in memory that is shared by many pieces: small tensors of their own would litter the heap."""
+        if len(inside) > SLAB:
+            return inside
+        if self._slab is None or self._used + len(inside) > SLAB:
+            self._slab, self._used = torch.empty(SLAB, device=inside.device), 0
+        place = self._slab[self._used : self._used + len(inside)]
+        self._used += len(inside)
+        return place.copy_(inside)
 
     def compress(self, most: int) -> None:
         """Count equal magnitudes instead of keeping each, and give up where still more than `most` are held."""
@@ -181,13 +192,17 @@ class _Bracket:
             if counts is None:
                 self.parts[number] = (start, *torch.unique(inside, return_counts=True))
         self.size = sum(len(inside) for _, inside, _ in self.parts)
+        self._slab = None
         if self.size > most // 2:
             self.complete, self.parts = False, []
 
     def select(self, rank: int) -> Found | None:
         """The `rank`-th largest of the vector, None where it is not inside."""
-        held = sum(_total(inside, counts) for _, inside, counts in self.parts)
         rest = rank - self.above
+        if self.low == self.high:
+            equal = sum(number for _, number in self.numbers)
+            return Found(self.low, self.above, equal) if 1 <= rest <= equal else None
+        held = sum(_total(inside, counts) for _, inside, counts in self.parts)
         if not self.complete or not 1 <= rest <= held:
             return None
         values = torch.cat([inside for _, inside, _ in self.parts])
@@ -204,6 +219,10 @@ class _Bracket:
 
     def locate(self, magnitude: float, number: int) -> tuple[int, int]:
         """Where the `number`-th entry of this magnitude stands: (start of its piece, its number in the piece)."""
+        for start, here in self.numbers:
+            if number <= here:
+                return start, number
+            number -= here
         for start, inside, counts in self.parts:
             equal = inside == magnitude
             here = int(equal.sum() if counts is None else counts[equal].sum())
@@ -227,7 +246,8 @@ class RankSearch:
         self.stride = next((s for s in STRIDES if s * SAMPLE >= numel), STRIDES[-1])
         self.sampled = bool(self.ranks) and numel > WHOLE
         self._skip = 0
-        self._sample: list[Tensor] = []
+        self._sample: Tensor | None = None
+        self._taken = 0
         self._brackets = [] if self.sampled or not self.ranks else [_Bracket(0.0, math.inf, self.ranks)]
 
     def positions(self, count: int) -> slice:
@@ -238,12 +258,15 @@ class RankSearch:
 
     def sample(self, values: Tensor) -> None:
         """First look: the values at `positions`, float32."""
-        self._sample.append(values.abs())
+        if self._sample is None:
+            self._sample = torch.empty(-(-self.numel // self.stride), device=values.device)
+        torch.abs(values, out=self._sample[self._taken : self._taken + len(values)])
+        self._taken += len(values)
 
     def place(self) -> None:
         """Set the brackets, after the first look."""
-        sample = torch.cat(self._sample)
-        self._sample = []
+        assert self._sample is not None
+        sample, self._sample = self._sample[: self._taken], None
         bounds = {rank: _bounds(len(sample), rank / self.numel) for rank in self.ranks}
         magnitudes = _of_ranks(sample, {bound for pair in bounds.values() for bound in pair})
         for rank, (upper, lower) in bounds.items():
@@ -276,7 +299,7 @@ class RankSearch:
             np.not_equal(inside, above, out=inside)
             bracket.above += int(np.count_nonzero(above))
             if bracket.low == bracket.high:
-                bracket.add_equal(start, int(np.count_nonzero(inside)), torch.device("cpu"))
+                bracket.numbers.append((start, int(np.count_nonzero(inside))))
             else:
                 bracket.add(start, torch.from_numpy(magnitudes[inside]))
 
@@ -287,7 +310,7 @@ class RankSearch:
             inside = (magnitudes >= bracket.low) & ~above
             bracket.above += int(above.sum())
             if bracket.low == bracket.high:
-                bracket.add_equal(start, int(inside.sum()), magnitudes.device)
+                bracket.numbers.append((start, int(inside.sum())))
             else:
                 bracket.add(start, magnitudes[inside])
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from langmerge.catalogue.task_vectors import of_each
 from langmerge.merging.block import Block, TaskVector
 from langmerge.merging.gathers import Gather, MajoritySign, Scope, Selection
 from langmerge.merging.kernels.base import Context, Kernel, Make, base_of
@@ -196,17 +197,22 @@ def _sparse(recipe: Recipe, context: Context) -> list[Sparse]:
     """The recipe's task vectors, each after what its method does to it."""
     method, p = recipe.method, recipe.parameters
     result = []
-    for model in recipe.models:
+
+    def each(name: str, plural: str) -> list[float]:
+        return of_each(p, name, plural, len(recipe.models)) if name in p else [1.0] * len(recipe.models)
+
+    settings = zip(each("density", "densities"), each("epsilon", "epsilons"), each("gamma", "gammas"), strict=True)
+    for model, (density, epsilon, gamma) in zip(recipe.models, settings, strict=True):
         plain = vector = _plain(model, base_of(recipe), context)
         rescale = p.get("rescale", "none")
         if method.startswith("dare"):
-            vector = _dropped(plain, model, p["density"], p["seed"], rescale)
+            vector = _dropped(plain, model, density, p["seed"], rescale)
         elif method.startswith("della"):
-            vector = _ranked(plain, model, p["density"], p["seed"], p["epsilon"], p["convention"], rescale)
+            vector = _ranked(plain, model, density, p["seed"], epsilon, p["convention"], rescale)
         elif method.startswith("breadcrumbs"):
-            vector = _band(plain, p["density"], p["gamma"], p["convention"], context)
+            vector = _band(plain, density, gamma, p["convention"], context)
         elif method in ("ties", "magnitude_prune"):
-            vector = _trimmed(plain, p["density"], p["convention"], context)
+            vector = _trimmed(plain, density, p["convention"], context)
         if rescale == "l1":
             vector = _matched(plain, vector, context)
         if method == "dare_ties":
