@@ -11,8 +11,12 @@ include: "workflow/rules/corpora.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/calibration.smk"
 include: "workflow/rules/merges.smk"
+include: "workflow/rules/patches.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/analysis.smk"
+include: "workflow/rules/landscape.smk"
+include: "workflow/rules/weighing.smk"
+include: "workflow/rules/damage.smk"
 include: "workflow/rules/report.smk"
 
 

@@ -3,6 +3,7 @@ import pytest
 
 from langmerge.analysis import jackknife, neurons
 from langmerge.analysis.neurons import RANKINGS, fit_thresholds, language_units, mutual_information, ranking_of
+from langmerge.analysis.precision import average_precision
 from langmerge.provenance import InputError
 
 K, N = 4, 5000
@@ -87,7 +88,7 @@ def test_mutual_information_limits():
     assert neurons.selectivity_entropy(np.array([[0.2, 0.0, 0.3], [0.2, 0.0, 0.0]])) == pytest.approx([np.log(2), 0, 0])
 
 
-@pytest.mark.parametrize("name", list(RANKINGS))
+@pytest.mark.parametrize("name", [name for name in RANKINGS if name != "average_precision"])
 def test_nothing_is_selective_where_all_languages_read_alike(name):
     p = np.tile(np.random.default_rng(0).uniform(0, 1, 300), (K, 1))
     assert not select(p, ranking_of(name, 0.05)).any()
@@ -112,6 +113,61 @@ def test_frozen_bar_of_mutual_information():
     units = language_units(base * 0.3, TOKENS, ranking, frozen)
     assert (np.broadcast_to(base * 0.3, units.shape)[units] >= frozen.bar).all()
     assert units.sum() < language_units(base, TOKENS, ranking, frozen).sum() <= 50
+
+
+def test_selectivity_index_and_exclusivity_by_their_formulas():
+    p = np.random.default_rng(3).beta(1, 3, (K, 50))
+    index, lead = neurons.selectivity_index(p), neurons.exclusivity(p)
+    for unit in range(50):
+        for k in range(K):
+            others = [p[j, unit] for j in range(K) if j != k]
+            mean = sum(others) / (K - 1)
+            assert index[k, unit] == pytest.approx((p[k, unit] - mean) / (p[k, unit] + mean))
+            assert lead[k, unit] == pytest.approx(p[k, unit] - max(others))
+    limits = np.array([[0.3, 0.0, 0.2, 0.2], [0.0, 0.0, 0.2, 0.2], [0.0, 0.0, 0.2, 0.1]])
+    assert neurons.selectivity_index(limits)[0] == pytest.approx([1, 0, 0, 0.05 / 0.35])
+    assert neurons.exclusivity(limits)[:, 0] == pytest.approx([0.3, -0.3, -0.3])
+    assert neurons.exclusivity(limits)[0] == pytest.approx([0.3, 0, 0, 0])
+    assert neurons.exclusivity(p[:1]) == pytest.approx(p[:1])
+
+
+@pytest.mark.parametrize("name", ["selectivity_index", "exclusivity"])
+def test_other_rankings_find_planted_units_too(planted, name):
+    """Exclusivity is noisiest among units that fire half of the time; the index sees relative leads at any rate."""
+    p, owner = planted
+    units = select(p, ranking_of(name, 0.02))
+    assert units[:, 3200:].any(0).mean() < 0.02
+    found = units.any(0)[:200]
+    assert found.mean() > 0.95
+    assert (units.argmax(0)[:200] == owner)[found].all()
+
+
+def test_average_precision_is_that_of_a_ranked_list_with_ties():
+    generator = np.random.default_rng(0)
+    language, n, bins = generator.integers(0, 3, 200), 200, 16
+    values = generator.integers(0, bins, (n, 5)) // 2 + 3 * (language[:, None] == np.arange(5) % 3)
+    histogram = np.zeros((3, 5, 2 * bins))
+    for sentence, row in zip(language, values, strict=True):
+        for unit, value in enumerate(row):
+            histogram[sentence, unit, value] += 1
+    found = average_precision(histogram)
+    for unit in range(5):
+        for k in range(3):
+            expected, recall = 0.0, 0.0
+            for cut in sorted(set(values[:, unit]), reverse=True):
+                above = values[:, unit] >= cut
+                hits = (above & (language == k)).sum()
+                expected += (hits / (language == k).sum() - recall) * hits / above.sum()
+                recall = hits / (language == k).sum()
+            assert found[k, unit] == pytest.approx(expected)
+
+
+def test_average_precision_limits():
+    apart = np.array([[[0, 0, 7]], [[4, 3, 0]]])
+    assert average_precision(apart)[:, 0] == pytest.approx([1, (3 / 7) * 3 / 10 + (4 / 7) * 7 / 14])
+    silent = np.array([[[0, 5, 0]], [[0, 15, 0]]])
+    assert average_precision(silent)[:, 0] == pytest.approx([0.25, 0.75])
+    assert np.isnan(average_precision(np.zeros((2, 1, 4)))).all()
 
 
 def test_unknown_ranking_is_named():

@@ -98,7 +98,7 @@ TIES = [
 ]  # fmt: skip
 
 TIES.append(
-    Case("ties-by-model", "ties", {"densities": [0.2, 0.5, 1.0], "convention": "mergekit"},
+    Case("ties-by-model", "ties", {"densities": [0.2, 0.5, 1.0], "weights": list(EQUAL), "convention": "mergekit"},
          {}, {"weight": EQUAL, "density": (0.2, 0.5, 1.0)})
 )  # fmt: skip
 

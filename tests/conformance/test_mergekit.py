@@ -10,6 +10,7 @@ from conftest import DTYPES, merge_with_mergekit
 from ulps import excess
 
 from langmerge.merging.documents import mergekit
+from langmerge.merging.documents.from_mergekit import translate
 from langmerge.merging.reader import ModelFolder
 
 pytestmark = pytest.mark.conformance
@@ -40,7 +41,7 @@ def test_mergekits_file_read_by_us_is_the_same_recipe(case, families):
     """mergekit's own configuration, through our reader of its format."""
     family = families["float32"]
     document = mergekit.read(case.config(family.folders, "float32"))
-    job = mergekit.translate(document, lambda name: ModelFolder(name, family.folders[name]), "merged")
+    job = translate(document, lambda name: ModelFolder(name, family.folders[name]), "merged")
     assert job.dtype == "float32"
     # The file holds no seed.
     assert job.recipe("merged") == family.recipe(case, **({} if case.seed is None else {"seed": 0}))

@@ -32,13 +32,16 @@ def test_a_further_language_leaves_corpora_base_and_specialists_alone(build):
     changed = specs_changed(three, four)
     assert three.jobs.keys() <= four.jobs.keys()
     added = {f"{ROOT}/{kind}/seed1/{name}" for kind in ("models/trained", "evaluations") for name in ("en-tr", "tr-en")}
+    added |= {f"{ROOT}/observations/seed1/{name}" for name in ("from-en/en-tr", "to-en/tr-en")}
     assert four.jobs.keys() - three.jobs.keys() == added
     assert changed == {
         *folders(three, "train_model", "joint-"),
         *folders(three, "evaluate_model"),
         *folders(three, "sweep_merges"),
-        *folders(three, "measure_models"),
+        *(f for rule in ("observe_model", "measure_models", "survey_landscape") for f in folders(three, rule)),
+        *(f for rule in ("sweep_patches", "weigh_models") for f in folders(three, rule)),
         f"{ROOT}/comparisons",
+        f"{ROOT}/damage",
         f"{ROOT}/report",
     }
 

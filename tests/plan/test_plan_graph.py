@@ -158,8 +158,13 @@ def test_numbers_of_jobs(build, groups, seeds, joint):
         "train_model": s * (1 + g * (languages + joint)),
         "evaluate_model": s * (1 + g * (languages + joint)),
         "sweep_merges": s * g * 3,
+        "sweep_patches": s * g,
+        "observe_model": s * g * (1 + languages + joint + 3),
         "measure_models": s * g,
+        "survey_landscape": s * g,
+        "weigh_models": s * g,
         "compare_systems": 1,
+        "predict_damage": 1,
         "write_report": 1,
     }
 
@@ -179,7 +184,7 @@ def test_every_model_is_scored_in_every_direction(build):
 
 
 def test_sections_that_are_left_out_leave_no_jobs(build):
-    assert "measure_models" not in count(build({"analysis": None}))
+    assert not {"observe_model", "measure_models"} & set(count(build({"analysis": None})))
     assert "sweep_merges" not in count(build({"merging": {}, "analysis": None}))
     without = build({"joint": None})
     assert not [s for s in without.systems if s.role == "joint"]
@@ -192,7 +197,7 @@ def test_sections_that_are_left_out_leave_no_jobs(build):
 def test_seeds_are_replicates(build):
     """The jobs of a seed are those of a study with that seed alone; corpora are shared."""
     both, one, two = build({"seeds": [1, 2]}), build({"seeds": [1]}), build({"seeds": [2]})
-    shared = {"compare_systems", "write_report"}
+    shared = {"compare_systems", "predict_damage", "write_report"}
     jobs = {folder: job for folder, job in both.jobs.items() if job.rule not in shared}
     assert jobs == {f: j for plan in (one, two) for f, j in plan.jobs.items() if j.rule not in shared}
 

@@ -20,11 +20,20 @@ EVALUATE_JOINT = {f"evaluate_model evaluations/seed1/joint-{g}" for g in GROUPS}
 SWEEP_ALL = {f"sweep_merges sweeps/seed1/{g}.all" for g in GROUPS}
 SWEEP_REST = {f"sweep_merges sweeps/seed1/{g}.{s}" for g in GROUPS for s in ("pairs", "drift")}
 MEASURE = {f"measure_models measurements/seed1/{g}" for g in GROUPS}
+OBSERVE_BASE = {f"observe_model observations/seed1/{g}/base" for g in GROUPS}
+OBSERVE_JOINT = {f"observe_model observations/seed1/{g}/joint" for g in GROUPS}
+OBSERVE_SPECIALISTS = {f"observe_model observations/seed1/{g}/{m}" for g, names in SPECIALISTS.items() for m in names}
+OBSERVE_MERGES = {f"observe_model observations/seed1/{g}/ties" for g in GROUPS}
+OBSERVE = OBSERVE_BASE | OBSERVE_JOINT | OBSERVE_SPECIALISTS | OBSERVE_MERGES
+SURVEY = {f"survey_landscape landscape/seed1/{g}" for g in GROUPS}
+WEIGH = {f"weigh_models weighing/seed1/{g}" for g in GROUPS}
 COMPARE = {"compare_systems comparisons"}
 REPORT = {"write_report report"}
 
-AFTER_SPECIALISTS = EVALUATE_SPECIALISTS | SWEEP_ALL | SWEEP_REST | MEASURE | COMPARE | REPORT
-AFTER_BASE = TRAIN_SPECIALISTS | TRAIN_JOINT | EVALUATE_BASE | EVALUATE_JOINT | AFTER_SPECIALISTS
+# Scores of merges, and what reads the merges' weights: a sweep writes both, so what changes one makes it run again.
+AFTER_SWEEPS = SWEEP_ALL | OBSERVE_MERGES | MEASURE | WEIGH | COMPARE | REPORT
+AFTER_SPECIALISTS = EVALUATE_SPECIALISTS | SWEEP_REST | OBSERVE_SPECIALISTS | SURVEY | AFTER_SWEEPS
+AFTER_BASE = TRAIN_SPECIALISTS | TRAIN_JOINT | EVALUATE_BASE | EVALUATE_JOINT | OBSERVE | AFTER_SPECIALISTS
 AFTER_CORPORA = INIT | TRAIN_BASE | AFTER_BASE
 
 FRENCH = {
@@ -33,10 +42,21 @@ FRENCH = {
     "train_model models/trained/seed1/fr-en",
     "evaluate_model evaluations/seed1/en-fr",
     "evaluate_model evaluations/seed1/fr-en",
+    "observe_model observations/seed1/from-en/en-fr",
+    "observe_model observations/seed1/to-en/fr-en",
 }
+# From three languages on, the study's pair merges are enough to ask what foretells damage.
+DAMAGE = {"predict_damage damage"}
 # Every model is scored on every direction, so a new language is scored by the old models too; none of them is trained.
 NEW_LANGUAGE = (
-    FRENCH | {"check_corpora corpora_check"} | TRAIN_JOINT | EVALUATE_BASE | EVALUATE_JOINT | AFTER_SPECIALISTS
+    FRENCH
+    | DAMAGE
+    | {"check_corpora corpora_check"}
+    | TRAIN_JOINT
+    | EVALUATE_BASE
+    | EVALUATE_JOINT
+    | OBSERVE
+    | AFTER_SPECIALISTS
 )
 
 
@@ -62,6 +82,24 @@ def test_size(workflow):
 
 def prompt(workflow):
     workflow.edit_yaml(SCALE, lambda scale: scale["analysis"].update(sentences=17))
+
+
+def permutations(workflow):
+    workflow.edit_yaml(SCALE, lambda scale: scale["analysis"].update(permutations=3))
+
+
+def further_merge(workflow):
+    workflow.edit_yaml(STUDY, lambda study: study["analysis"]["merges"].append("linear"))
+
+
+def measure_code(workflow):
+    path = workflow.folder / "workflow/langmerge/analysis/selection.py"
+    path.write_text(path.read_text() + "\nEDITED = True\n")
+
+
+def hook_code(workflow):
+    path = workflow.folder / "workflow/langmerge/observation/meters.py"
+    path.write_text(path.read_text() + "\nEDITED = True\n")
 
 
 def template(workflow):
@@ -133,17 +171,21 @@ EDITS = [
     (threads, set()),
     (other_language, set()),
     (learning_rate, TRAIN_SPECIALISTS | AFTER_SPECIALISTS),
-    (density, SWEEP_ALL | MEASURE | COMPARE | REPORT),
+    (density, AFTER_SWEEPS),
     (languages, NEW_LANGUAGE),
     (base_steps, TRAIN_BASE | AFTER_BASE),
-    (test_size, EVALUATE_BASE | EVALUATE_JOINT | AFTER_SPECIALISTS),
-    (prompt, MEASURE | REPORT),
+    (test_size, EVALUATE_BASE | EVALUATE_JOINT | EVALUATE_SPECIALISTS | SWEEP_REST | AFTER_SWEEPS),
+    (prompt, OBSERVE | MEASURE | REPORT),
+    (permutations, MEASURE | REPORT),
+    (further_merge, {f"observe_model observations/seed1/{g}/linear" for g in GROUPS} | MEASURE | WEIGH | REPORT),
+    (measure_code, MEASURE | REPORT),
+    (hook_code, OBSERVE | MEASURE | REPORT),
     (template, REPORT),
     (report_code, REPORT),
     (training_code, TRAIN_BASE | AFTER_BASE),
     (
         metric_code,
-        EVALUATE_BASE | EVALUATE_JOINT | EVALUATE_SPECIALISTS | SWEEP_ALL | SWEEP_REST | MEASURE | COMPARE | REPORT,
+        EVALUATE_BASE | EVALUATE_JOINT | EVALUATE_SPECIALISTS | SWEEP_REST | AFTER_SWEEPS,
     ),
     (language_code, {"prepare_corpus corpora/it", "check_corpora corpora_check"} | AFTER_CORPORA),
     (data_file, {"prepare_corpus corpora/it", "check_corpora corpora_check"} | AFTER_CORPORA),

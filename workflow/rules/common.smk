@@ -41,7 +41,10 @@ LIBRARIES = {
         "py3langid",
     ),
     "evaluation": ("torch", "transformers", "tokenizers", "sacrebleu", "py3langid"),
-    "analysis": ("torch", "transformers", "tokenizers"),
+    "observation": ("torch", "transformers", "tokenizers", "safetensors"),
+    "analysis": ("torch", "numpy", "scipy", "safetensors"),
+    "landscape": ("torch", "transformers", "tokenizers", "safetensors"),
+    "weighing": ("torch", "safetensors", "numpy", "scipy"),
     "calibration": ("torch", "transformers", "tokenizers", "safetensors"),
     "reporting": ("pandas", "sacrebleu", "matplotlib", "seaborn", "jinja2", "typst"),
 }

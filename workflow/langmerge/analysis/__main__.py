@@ -1,39 +1,34 @@
-"""``python -m langmerge.analysis``: compare the models of a direction group on the same sentences."""
+"""``python -m langmerge.analysis``: compare the observed models of a direction group."""
 
 from __future__ import annotations
 
 from langmerge import models, provenance
-from langmerge.analysis.sentences import read_sentences
+from langmerge.analysis.neurons import ranking_of
 from langmerge.command import parse
-
-ALIGNMENTS = ("read", "predict")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write the tables (CSV) cka, angles, mds, neurons, turnover and usage, ``summary.json`` and ``representations/``.
+    """Write the tables (CSV) of :mod:`langmerge.analysis` and ``summary.json``.
 
-    The spec has ``models`` (labels), ``baseline``, ``directions``, ``pivot``, ``prompt``, ``split``, ``sentences``,
-    ``align``, ``neurons``, ``top``, ``blocks``, ``permutations`` and ``seed``; the inputs ``models/<label>`` and
-    ``pairs/<language>``.
+    The spec has ``models`` (labels), ``baseline``, ``directions``, ``neurons`` (headline ranking), ``rankings``,
+    ``top``, ``permutations`` and ``seed``; the inputs are ``observations/<label>``, as ``langmerge.observation`` writes
+    them.
     """
     command = parse("langmerge.analysis", __doc__, arguments)
     spec = command.spec
-    folders = {label: command.input(f"models/{label}") for label in spec["models"]}
+    folders = {label: command.input(f"observations/{label}") for label in spec["models"]}
     if spec["baseline"] not in spec["models"]:
         raise provenance.InputError(f"baseline: {spec['baseline']!r} is not among the models {spec['models']}")
-    if spec["align"] not in ALIGNMENTS:
-        raise provenance.InputError(f"align: expected one of {', '.join(ALIGNMENTS)}, found {spec['align']!r}")
+    for name in [spec["neurons"], *spec["rankings"]]:
+        ranking_of(name, spec["top"])
     with provenance.result(command.out, spec, command.code, command.environment) as job:
-        pairs = {language: job.read(f"pairs/{language}", folder) for language, folder in command.named("pairs").items()}
-        # Before the slow imports, so that errors in the data show at once
-        sentences, shared = read_sentences(spec, pairs)
         for label, folder in folders.items():
-            provenance.verify(job.read(f"models/{label}", folder))
-
+            provenance.verify(job.read(f"observations/{label}", folder))
         models.set_threads()
         from langmerge.analysis.measure import measure
 
-        job.cost.update(measure(spec, sentences, shared, folders, job.folder))
+        measure(spec, folders, job.folder)
+        job.cost["device"] = str(models.device())
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Measure all models of a direction group, one after the other; only one is in memory at a time."""
+"""Compare the observations of a direction group's models; no model runs, and little of them is in memory at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,115 +10,68 @@ import numpy as np
 import torch
 
 from langmerge import models, provenance
-from langmerge.analysis import angles, neurons, representations, tables
-from langmerge.analysis.forward import Observation, observe
-from langmerge.analysis.sentences import Sentences, blocks_of
-from langmerge.analysis.spans import SPANS, check_spans, span_tokens
-from langmerge.prompts import Encoded, Prompt, encode_pairs
+from langmerge.analysis import angles, embedding, neurons, tables, units
+from langmerge.analysis.observations import (
+    Summary,
+    read_counts,
+    read_histogram,
+    read_representation,
+    read_rows,
+    read_summary,
+)
+from langmerge.analysis.precision import average_precision
+from langmerge.analysis.selection import LeftOut, select
+from langmerge.analysis.tables import Row
 from langmerge.provenance import InputError
+from langmerge.spans import SPANS
+
+UNIT_TABLES = ("units", "layers", "overlaps", "flows", "turnovers")
+GATED = "mlp_gate"
+PRECISION = "average_precision"
 
 
-class Encoder:
-    """Tokenises the sentences once per tokenizer, and insists that all models read the same tokens."""
-
-    def __init__(self, sentences: Sequence[Sentences], prompt: Prompt, align: str) -> None:
-        self._sentences, self._prompt, self._align = sentences, prompt, align
-        self._seen: set[str] = set()
-        self._first = ""
-        self._sequences: list[list[Encoded]] = []
-
-    def read(self, label: str, folder: Path) -> list[list[Encoded]]:
-        """The sequences [direction][sentence]; :class:`InputError` if this tokenizer gives others than the first's."""
-        files = [folder / name for name in models.TOKENIZER_FILES if (folder / name).is_file()]
-        digest = provenance.canonical([[file.name, provenance.sha256_file(file)] for file in files])
-        if digest in self._seen:
-            return self._sequences
-        tokenizer = models.load_tokenizer(folder)
-        encoded = [
-            encode_pairs(self._prompt, tokenizer, list(zip(s.sources, s.targets, strict=True)), *s.direction)
-            for s in self._sentences
-        ]
-        if not self._seen:
-            for s, sequences in zip(self._sentences, encoded, strict=True):
-                check_spans(sequences, s.ids, self._align)
-            self._sequences, self._first = encoded, label
-        elif encoded != self._sequences:
+def read_summaries(spec: Mapping[str, Any], folders: Mapping[str, Path]) -> Summary:
+    """The baseline's summary; :class:`InputError` for a model that was observed on other text or has another shape."""
+    first = read_summary(folders[spec["baseline"]])
+    for label, folder in folders.items():
+        own = read_summary(folder)
+        for name in ("layers", "width", "sites", "pools", "align", "n_blocks"):
+            if getattr(own, name) != getattr(first, name):
+                raise InputError(
+                    f"{folder}: {name} = {getattr(own, name)}, of {spec['baseline']!r} it is {getattr(first, name)}; "
+                    f"layers and units are compared one by one, so leave {label!r} out"
+                )
+        if own.sequences != first.sequences:
             raise InputError(
-                f"{folder}: the tokenizer of {label!r} gives other tokens than that of {self._first!r}; models are "
-                "compared on the same inputs. Measure models with one tokenizer together"
+                f"{folder}: the tokenizer of {label!r} gives other tokens than that of {spec['baseline']!r}, or it "
+                "read other sentences; models are compared on the same inputs"
             )
-        self._seen.add(digest)
-        return self._sequences
+    asked = [(value["source"], value["target"]) for value in spec["directions"]]
+    if asked != [tuple(direction) for direction in first.directions]:
+        found = ", ".join(map(str, first.directions))
+        raise InputError(f"{folders[spec['baseline']]}: observed in {found}; expected the spec's directions")
+    return first
 
 
-class NeuronTables:
-    """Gathers the neuron tables model by model, the baseline first: it fixes the thresholds of all others."""
-
-    def __init__(self, ranking: neurons.Ranking, languages: Sequence[str], seed: int) -> None:
-        self._ranking, self._languages, self._seed = ranking, languages, seed
-        self.reference: dict[str, tables.Reference] = {}  # by span
-        self._units: dict[str, list[tables.Row]] = {}  # by model
-        self._turnover: dict[str, list[tables.Row]] = {}
-        self._usage: dict[str, dict[str, np.ndarray]] = {}
-
-    def add(self, label: str, counts: np.ndarray, tokens: np.ndarray) -> None:
-        """Take in a model's ``counts`` [K, span, G, layer, unit] with ``tokens`` [K, span, G]."""
-        units: list[tables.Row] = []
-        turnover: list[tables.Row] = []
-        usage: dict[str, np.ndarray] = {}
-        for s, span in enumerate(SPANS):
-            data = (counts[:, s], tokens[:, s], self._ranking)
-            if span in self.reference:
-                turnover += tables.turnover_rows(label, span, self._languages, *data, self.reference[span])
-            else:
-                self.reference[span] = tables.reference(*data, self._seed)
-            units += tables.neuron_rows(label, span, self._languages, *data, self.reference[span].thresholds)
-            usage[span] = tables.usage_vectors(*data[:2])
-        self._units[label], self._turnover[label], self._usage[label] = units, turnover, usage
-
-    def write(self, out: Path, labels: Sequence[str]) -> None:
-        """Write ``neurons.csv``, ``turnover.csv`` and ``usage.csv`` with the models in the order of ``labels``."""
-        tables.write_csv(out / "neurons.csv", [row for label in labels for row in self._units[label]])
-        tables.write_csv(out / "turnover.csv", [row for label in labels for row in self._turnover[label]])
-        usage = {span: {label: self._usage[label][span] for label in labels} for span in SPANS}
-        tables.write_csv(out / "usage.csv", [row for span in SPANS for row in tables.usage_rows(span, usage[span])])
+# ---- pairs of models -----------------------------------------------------------------------------------------------
 
 
-def representations_file(out: Path, label: str) -> Path:
-    """Where a model's representations are kept in the result's folder."""
-    return out / "representations" / f"{label}.safetensors"
-
-
-def _check_shape(label: str, found: Observation, baseline: str, first: Observation) -> None:
-    def shape(observation: Observation) -> tuple[int, int, int]:
-        return observation.counts.shape[2], observation.means.shape[3], observation.counts.shape[3]
-
-    if shape(found) != shape(first):
-        raise InputError(
-            f"model {label!r} has (layers, width, MLP width) = {shape(found)}, {baseline!r} has {shape(first)}; layers "
-            "and units are compared one by one, so measure models of equal shape together"
-        )
-
-
-def _write_pairs(
-    spec: Mapping[str, Any], sentences: Sequence[Sentences], blocks: Sequence[np.ndarray], layers: int, out: Path
-) -> None:
-    """Write ``cka.csv``, ``angles.csv`` and ``mds.csv`` from the representations in ``out``.
+def write_pairs(spec: Mapping[str, Any], summary: Summary, folders: Mapping[str, Path], out: Path) -> None:
+    """Write ``cka.csv``, ``angles.csv`` and ``mds.csv`` from span means.
 
     One layer of all models is in memory at a time. The maps of direction ``all`` are of the root mean square of the
     distances in each direction.
     """
-    labels, device = list(spec["models"]), models.device()
-    files = [representations_file(out, label) for label in labels]
-    similar: list[tables.Row] = []
-    angular: list[tables.Row] = []
-    maps: list[tables.Row] = []
+    labels, device, layers = list(spec["models"]), models.device(), summary.layers
+    similar: list[Row] = []
+    angular: list[Row] = []
+    maps: list[Row] = []
     squares: dict[tuple[str, int], list[np.ndarray]] = {}
-    for s, block in zip(sentences, blocks, strict=True):
-        direction = str(s.direction)
+    for direction, block in zip(map(str, summary.directions), summary.blocks, strict=True):
         for span in SPANS:
             for layer in range(layers + 1):
-                stack = representations.read(files, direction, span, layer).to(device)
+                states = [read_representation(folders[label], direction, span, "mean", layer) for label in labels]
+                stack = torch.stack(states).to(device)
                 place = (direction, span, layer, layers)
                 similar += tables.cka_rows(*place, labels, stack, block, spec["permutations"], spec["seed"])
                 found = angles.compare(stack, block, spec["seed"])
@@ -133,59 +86,119 @@ def _write_pairs(
     tables.write_csv(out / "mds.csv", maps)
 
 
-def measure(
-    spec: Mapping[str, Any], sentences: Sequence[Sentences], shared: bool, folders: Mapping[str, Path], out: Path
-) -> dict[str, Any]:
-    """Write all tables into ``out``; return the costs (tokens, flops, device).
+# ---- units ---------------------------------------------------------------------------------------------------------
 
-    ``folders`` maps each of ``spec["models"]`` to its folder. Forward passes are in fp32 unless ``spec["dtype"]`` says
-    ``bfloat16``: what fine-tuning changes in a weight is often smaller than bf16 can hold.
+
+class UnitTables:
+    """Gathers the rows of :data:`UNIT_TABLES`, site by site and span by span, the baseline before all others."""
+
+    def __init__(self, spec: Mapping[str, Any], languages: Sequence[str], folders: Mapping[str, Path]) -> None:
+        self._spec, self._languages, self._folders = spec, languages, folders
+        self._rankings = rankings_of(spec)
+        self.rows: dict[str, list[Row]] = {name: [] for name in UNIT_TABLES}
+        self.usage: dict[str, dict[str, np.ndarray]] = {span: {} for span in SPANS}
+        self.references: dict[tuple[str, str, str], neurons.Thresholds] = {}  # by site, ranking and span
+
+    def add(self, site: str, span: str) -> None:
+        """Take in all models at one site, in one span."""
+        baseline = self._spec["baseline"]
+        references: dict[str, units.Reference] = {}
+        for label in [baseline, *(label for label in self._spec["models"] if label != baseline)]:
+            self._model(label, site, span, references)
+        for name, reference in references.items():
+            self.references[site, name, span] = reference.thresholds
+
+    def _model(self, label: str, site: str, span: str, references: dict[str, units.Reference]) -> None:
+        s, folder, first = SPANS.index(span), self._folders[label], not references
+        counts = read_counts(folder, site)
+        events, tokens = counts.events[:, s], counts.tokens[:, s]
+        left_out = neurons.leave_one_out(events, tokens)
+        if site == GATED:
+            self.usage[span][label] = units.usage_vectors(left_out)
+        for ranking in self._rankings:
+            data = left_out
+            if ranking.name == PRECISION:
+                data = [(average_precision(read_histogram(folder, site)[:, s]), left_out[0][1])]
+                if first:
+                    references[ranking.name] = units.precision_reference(data, ranking)
+            elif first:
+                references[ranking.name] = units.reference(events, tokens, ranking, self._spec["seed"])
+            head: Row = {"model": label, "span": span, "site": site, "ranking": ranking.name}
+            self._ranked(head, ranking, data, references[ranking.name], first)
+
+    def _ranked(
+        self, head: Row, ranking: neurons.Ranking, data: LeftOut, base: units.Reference, first: bool
+    ) -> None:  # fmt: skip
+        languages, rows = self._languages, self.rows
+        for frozen in (True, False) if ranking.several else (True,):
+            known = first and frozen
+            found = base.selection if known else select(data, ranking, base.thresholds if frozen else None)
+            here = {**head, "frozen": frozen}
+            rows["units"] += units.unit_rows(here, languages, found, int(data[0][1].min()))
+            rows["overlaps"] += units.overlap_rows(here, languages, found)
+            if found.sets.shape[2] > 1:
+                rows["layers"] += units.layer_rows(here, languages, found)
+            if frozen and not first:
+                rows["flows"] += units.flow_rows(head, languages, base.selection, found)
+                rows["turnovers"] += units.turnover_rows(head, languages, base, found)
+
+
+def rankings_of(spec: Mapping[str, Any]) -> list[neurons.Ranking]:
+    """The headline ranking ``spec["neurons"]`` first, then all other ``spec["rankings"]``."""
+    return [neurons.ranking_of(name, spec["top"]) for name in dict.fromkeys([spec["neurons"], *spec["rankings"]])]
+
+
+def _ordered(rows: Iterable[Row], labels: Sequence[str]) -> list[Row]:
+    return sorted(rows, key=lambda row: labels.index(row["model"]))
+
+
+def _headline(rows: Iterable[Row], ranking: str, dropped: Sequence[str]) -> list[Row]:
+    """The rows of gate events in the headline ranking, in fewer columns."""
+    own = (row for row in rows if row["site"] == GATED and row["ranking"] == ranking)
+    return [{key: value for key, value in row.items() if key not in dropped} for row in own]
+
+
+def write_units(spec: Mapping[str, Any], summary: Summary, folders: Mapping[str, Path], out: Path) -> dict[str, Any]:
+    """Write the tables of units; what ``summary.json`` says of them.
+
+    ``units``, ``layers``, ``overlaps``, ``flows`` and ``turnovers.csv`` are of every site and ranking; ``neurons`` and
+    ``turnover.csv`` of gate events in the headline ranking, ``usage.csv`` of gate events.
     """
-    labels, baseline = list(spec["models"]), spec["baseline"]
-    n_blocks, align = spec["blocks"], spec["align"]
-    languages = [s.language for s in sentences]
-    blocks = [blocks_of(s.ids, n_blocks) for s in sentences]
-    encoder = Encoder(sentences, Prompt(**spec["prompt"]), align)
-    ranking = neurons.ranking_of(spec["neurons"], spec["top"])
-    gathered = NeuronTables(ranking, languages, spec["seed"])
-    device = models.device()
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[spec.get("dtype", "float32")]
-    cost: dict[str, Any] = {"tokens": 0, "flops": 0.0, "device": str(device)}
-    first: Observation | None = None
-    tokens = np.zeros(0)
+    gathered = UnitTables(spec, summary.languages, folders)
+    for site in summary.sites:
+        for span in SPANS:
+            gathered.add(site, span)
+    labels, ranking = list(spec["models"]), rankings_of(spec)[0]
+    rows = {name: _ordered(found, labels) for name, found in gathered.rows.items()}
+    for name, found in rows.items():
+        tables.write_csv(out / f"{name}.csv", found)
+    tables.write_csv(out / "neurons.csv", _headline(rows["units"], ranking.name, ("site", "share_low", "share_high")))
+    dropped = ("site", "ranking", "low", "high")
+    tables.write_csv(out / "turnover.csv", _headline(rows["turnovers"], ranking.name, dropped))
+    usage = {span: {label: gathered.usage[span][label] for label in labels} for span in SPANS}
+    tables.write_csv(out / "usage.csv", [row for span in SPANS for row in units.usage_rows(span, usage[span])])
+    own = {span: gathered.references[GATED, ranking.name, span] for span in SPANS}
+    return {"neurons": units.ranking_summary(ranking, own)}
 
-    for label in [baseline, *(label for label in labels if label != baseline)]:
-        encoded = encoder.read(label, folders[label])
-        model = models.load_model(folders[label], dtype)
-        torch.nn.Module.to(model, device)
-        observed = [observe(model, e, b, n_blocks, align) for e, b in zip(encoded, blocks, strict=True)]
-        first = first or observed[0]
-        _check_shape(label, observed[0], baseline, first)
 
-        means = {str(s.direction): o.means for s, o in zip(sentences, observed, strict=True)}
-        representations.write(representations_file(out, label), means)
-        tokens = np.stack([span_tokens(e, b, n_blocks, align) for e, b in zip(encoded, blocks, strict=True)])
-        gathered.add(label, np.stack([o.counts for o in observed]), tokens)
-
-        lengths = [len(sequence.ids) for sequences in encoded for sequence in sequences]
-        # a third of a training step: the forward pass alone
-        per_token = models.training_flops_per_token(model.config.get_text_config(), round(np.mean(lengths))) / 3
-        cost["tokens"] += sum(lengths)
-        cost["flops"] += per_token * sum(lengths)
-
-    assert first is not None  # the baseline is one of the models
-    layers = first.counts.shape[2]
-    gathered.write(out, labels)
-    _write_pairs(spec, sentences, blocks, layers, out)
+def measure(spec: Mapping[str, Any], folders: Mapping[str, Path], out: Path) -> None:
+    """Write all tables and ``summary.json``; ``folders`` maps each of ``spec["models"]`` to its observation."""
+    summary = read_summaries(spec, folders)
+    baseline = folders[spec["baseline"]]
+    found = write_units(spec, summary, folders, out)
+    rows = read_rows(baseline)
+    tables.write_csv(out / "embedding_rows.csv", embedding.row_rows(summary.languages, rows))
+    tables.write_csv(out / "embedding_tokens.csv", embedding.token_rows(summary.languages, rows))
+    write_pairs(spec, summary, folders, out)
+    names = [str(direction) for direction in summary.directions]
     provenance.write_json(
         out / "summary.json",
         {
-            "layers": representations.layer_names(layers),
-            "same_sentences": shared,
-            "sentences": {str(s.direction): list(s.ids) for s in sentences},
-            "languages": {str(s.direction): s.language for s in sentences},
-            "neurons": tables.ranking_summary(ranking, gathered.reference),
-            **tables.token_summary(languages, tokens),
+            "layers": list(summary.layer_names),
+            "same_sentences": summary.same_sentences,
+            "sentences": dict(zip(names, map(list, summary.ids), strict=True)),
+            "languages": dict(zip(names, summary.languages, strict=True)),
+            **found,
+            **units.token_summary(summary.languages, read_counts(baseline, GATED).tokens),
         },
     )
-    return cost

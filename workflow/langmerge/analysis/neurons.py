@@ -2,13 +2,15 @@
 
 Inputs are firing probabilities p [K, ...] of units in K languages (events / tokens). The default ranking is the mutual
 information of firing and language, in bits: unlike an entropy of normalised probabilities it does not promote units
-that hardly ever fire. ``lape`` (Tang et al., arXiv 2402.16438, settings of their released code) and ``mount_doom``
-(arXiv 2604.02881) are presets that replicate those papers.
+that hardly ever fire. ``selectivity_index``, ``exclusivity`` and ``average_precision`` (Kojima et al., arXiv
+2404.02431; from histograms of sentences, :mod:`.precision`) are other usual scores. ``lape`` (Tang et al., arXiv
+2402.16438, settings of their released code) and ``mount_doom`` (arXiv 2604.02881) are presets that replicate those
+papers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import entr
@@ -22,7 +24,8 @@ class Ranking:
 
     ``top`` is the share of units that is selected. ``bar`` is a quantile of all probabilities: a unit belongs to a
     language only if it fires more often than that. ``filter`` likewise: a unit that passes it in no language ranks
-    last. ``several`` units may belong to several languages, otherwise only to the one in which they fire most.
+    last. ``several`` units may belong to several languages, otherwise only to the one in which they fire most (or have
+    the highest score, where each language has its own).
     """
 
     name: str
@@ -33,19 +36,23 @@ class Ranking:
 
 
 # The bar of mutual information asks no more than that a unit fires, in its language, more than the median unit does.
+# An index of probabilities that hardly differ from 0 says nothing, so it ranks the quieter half of the units last.
 RANKINGS = {
     "mutual_information": Ranking("mutual_information", 0.01, 0.0, 0.5, several=False),
+    "selectivity_index": Ranking("selectivity_index", 0.01, 0.5, 0.5, several=False),
+    "exclusivity": Ranking("exclusivity", 0.01, 0.0, 0.5, several=False),
+    "average_precision": Ranking("average_precision", 0.01, 0.0, 0.0, several=False),
     "lape": Ranking("lape", 0.05, 0.95, 0.95, several=True),
     "mount_doom": Ranking("mount_doom", 0.10, 0.0, 0.80, several=True),
 }
 
 
 def ranking_of(name: str, top: float) -> Ranking:
-    """The ranking called ``name``; ``top`` counts for mutual information only, the presets bring their own."""
+    """The ranking called ``name``; the presets ``lape`` and ``mount_doom`` bring their own ``top``."""
     if name not in RANKINGS:
-        raise InputError(f"neurons: expected one of {', '.join(RANKINGS)}, found {name!r}")
+        raise InputError(f"rankings: expected one of {', '.join(RANKINGS)}, found {name!r}")
     preset = RANKINGS[name]
-    return preset if preset.several else Ranking(name, top, preset.filter, preset.bar, several=False)
+    return preset if preset.several else replace(preset, top=top)
 
 
 def probabilities(counts: np.ndarray, tokens: np.ndarray) -> np.ndarray:
@@ -74,6 +81,23 @@ def selectivity_entropy(p: np.ndarray) -> np.ndarray:
     return entr(np.divide(p, total, out=np.zeros_like(p), where=total > 0)).sum(0)
 
 
+def selectivity_index(p: np.ndarray) -> np.ndarray:
+    """(p_k - r_k) / (p_k + r_k), r_k the mean over other languages, [K, ...]: -1 to 1 (never fires elsewhere); dead 0.
+
+    Morcos et al. 2018, arXiv 1803.06959, section 2.2, with languages for classes.
+    """
+    rest = (p.sum(0) - p) / max(1, len(p) - 1)
+    return np.divide(p - rest, p + rest, out=np.zeros_like(p), where=p + rest > 0)
+
+
+def exclusivity(p: np.ndarray) -> np.ndarray:
+    """p_k less the largest p of another language (0 if there is none), [K, ...]: its lead in its language."""
+    if len(p) < 2:
+        return p
+    ordered = np.sort(p, axis=0)
+    return p - np.where(p == ordered[-1], ordered[-2], ordered[-1])
+
+
 def _quantile(p: np.ndarray, share: float) -> float:
     """The round(share * size)-th smallest value, as LAPE's code takes it; minus infinity for none."""
     k = round(share * p.size)
@@ -84,7 +108,7 @@ def _quantile(p: np.ndarray, share: float) -> float:
 class Thresholds:
     """Values that a ranking compares with: ``filter`` and ``bar`` on probabilities, ``cut`` on scores.
 
-    ``cut`` is None for mutual information: always the same share of units is selected, so that sets stay comparable in
+    ``cut`` is None but for the presets: always the same share of units is selected, so that sets stay comparable in
     size.
     """
 
@@ -94,9 +118,16 @@ class Thresholds:
 
 
 def _scores(p: np.ndarray, tokens: np.ndarray, ranking: Ranking, filter_value: float) -> np.ndarray:
-    if not ranking.several:
-        return mutual_information(p, tokens)
-    return np.where((p > filter_value).any(0), -selectivity_entropy(p), -np.inf)
+    """What units are ranked by, [...], and -inf where the filter is passed in no language."""
+    if ranking.name == "mutual_information":
+        scores = mutual_information(p, tokens)
+    elif ranking.name == "average_precision":
+        scores = p.max(0) - 1 / len(p)
+    elif ranking.several:
+        scores = -selectivity_entropy(p)
+    else:
+        scores = {"selectivity_index": selectivity_index, "exclusivity": exclusivity}[ranking.name](p).max(0)
+    return np.where((p > filter_value).any(0), scores, -np.inf)
 
 
 def _cut(scores: np.ndarray, top: float) -> float:
@@ -115,12 +146,13 @@ def fit_thresholds(p: np.ndarray, tokens: np.ndarray, ranking: Ranking) -> Thres
 def language_units(p: np.ndarray, tokens: np.ndarray, ranking: Ranking, thresholds: Thresholds) -> np.ndarray:
     """Which units belong to which language: bool [K, ...], the shape of ``p``.
 
-    A unit that fires equally in all languages is never selected, however few units are better.
+    For average precision ``p`` holds that instead of probabilities, and its chance level is 1 / K. A unit that fires
+    equally in all languages is never selected, however few units are better.
     """
     scores = _scores(p, tokens, ranking, thresholds.filter)
     cut = _cut(scores, ranking.top) if thresholds.cut is None else thresholds.cut
     # Where all languages read alike (the source, before any tag), all scores tie; no unit is selective then
-    nothing = -np.log(len(p)) + 1e-9 if ranking.several else 0.0
+    nothing = -np.log(len(p)) + 1e-9 if ranking.several else 1e-9 if ranking.name != "mutual_information" else 0.0
     selected = (scores >= cut) & (scores > nothing)
     if ranking.several:
         return selected & (p > thresholds.bar)

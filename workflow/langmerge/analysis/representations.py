@@ -1,56 +1,187 @@
-"""Pooled representations: span means of hidden states, and the files that keep them."""
+"""The tables ``similarity.csv`` (two models, same sentences) and ``languages.csv`` (one model, two languages)."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from scipy.special import stdtrit
 
-from langmerge.analysis.spans import SPANS
+from langmerge import models
+from langmerge.analysis import cka, jackknife, similarity
+from langmerge.analysis.languages import language_of, language_pairs, regress_out, span_lengths
+from langmerge.analysis.observations import Summary, read_representation
+from langmerge.analysis.tables import Row, write_csv
+from langmerge.spans import SPANS
+
+LENGTH = "length"  # the variant without what follows from the sentences' lengths
+SHUFFLES = 1  # of the Procrustes null: a sum of so many singular values hardly varies
+LEVEL = 0.95
+LANGUAGE_VARIANTS = {"mean": (*cka.VARIANTS, LENGTH), "last": ("raw",)}  # by pool
 
 
-def span_means(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean state of each span, fp32 [B, span, d], from ``states`` [B, T, d] and a 0/1 ``mask`` [B, span, T].
+def _estimate(values: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Value, low and high [...] from [1 + G, ...]."""
+    found = values.cpu().numpy()
+    return found[0], *jackknife.interval(found[0], found[1:], LEVEL)
 
-    Summed in fp32 whatever the model's own type. Every span must have a token.
+
+def _row(estimate: Iterable[Any], n: int, null: float) -> Row:
+    value, low, high = map(float, estimate)
+    return {"value": value, "low": low, "high": high, "n": n, "null": null}
+
+
+def pair_rows(
+    stack: torch.Tensor, blocks: np.ndarray, pairs: Sequence[tuple[int, int]], rotated: Sequence[tuple[int, int]],
+    seed: int,
+) -> Iterator[tuple[str, int, int, Row]]:  # fmt: skip
+    """Measure, the two places and the values, for ``stack`` [M, n, d]; Procrustes distances of ``rotated`` alone.
+
+    ``null`` is the value of unrelated data: exact for mutual neighbours, asymptotic for ANC, from shuffled sentences
+    for Procrustes distances.
     """
-    return torch.bmm(mask, states.to(mask.dtype)) / mask.sum(-1, keepdim=True)
+    n, device = stack.shape[1], stack.device
+    if pairs:
+        index = torch.tensor(pairs, device=device)
+        common = _estimate(similarity.mutual_neighbours(stack, blocks))
+        aligned = _estimate(similarity.coordinate_correlations(stack, index, blocks))
+        for p, (a, b) in enumerate(pairs):
+            yield "mutual_neighbours", a, b, _row((v[a, b] for v in common), n, similarity.chance(n))
+            yield "anc", a, b, _row((v[p] for v in aligned), n, math.sqrt(2 / (math.pi * n)))
+    if rotated:
+        index = torch.tensor(rotated, device=device)
+        distance = _estimate(similarity.procrustes(stack, index, blocks))
+        null = similarity.procrustes_null(stack, index, SHUFFLES, seed).cpu().numpy()
+        for p, (a, b) in enumerate(rotated):
+            yield "procrustes", a, b, _row((v[p] for v in distance), n, float(null[p]))
 
 
-def layer_names(layers: int) -> list[str]:
-    """What stands at each layer index of a model with ``layers`` blocks."""
-    return ["embedding", *(f"block {i}" for i in range(1, layers)), f"block {layers}, after the final norm"]
+def similarity_rows(
+    head: Row, labels: Sequence[str], baseline: str, stack: torch.Tensor, blocks: np.ndarray, seed: int
+) -> Iterator[Row]:
+    """All measures of models at one layer in every variant; ``stack`` [M, n, d], ``blocks`` [n].
+
+    Neighbours and ANC for every two models, Procrustes distances (which cost a decomposition each) from the baseline,
+    ranks for each model (``model_b`` is empty, and so is ``null``).
+    """
+    base = labels.index(baseline)
+    pairs = list(combinations(range(len(labels)), 2))
+    rotated = [(base, other) for other in range(len(labels)) if other != base]
+    for variant, transform in cka.VARIANTS.items():
+        x = transform(stack)
+        for measure, a, b, values in pair_rows(x, blocks, pairs, rotated, seed):
+            yield {**head, "model_a": labels[a], "model_b": labels[b], "variant": variant, "measure": measure, **values}
+        for measure, found in zip(("effective_rank", "stable_rank"), similarity.ranks(x, blocks), strict=True):
+            estimate = _estimate(found)
+            for m, label in enumerate(labels):
+                values = _row((v[m] for v in estimate), x.shape[1], math.nan)
+                yield {**head, "model_a": label, "model_b": "", "variant": variant, "measure": measure, **values}
 
 
-def tensor_name(direction: str, span: str, layer: int) -> str:
-    """Key of one representation [n, d] in a model's file."""
-    return f"{direction}/{span}/{layer}"
+def language_rows(
+    head: Row, names: Sequence[tuple[str, str]], pairs: Sequence[tuple[int, int]], stack: torch.Tensor,
+    blocks: np.ndarray, permutations: int, seed: int,
+) -> Iterator[Row]:  # fmt: skip
+    """All measures of ``pairs`` of languages at one layer of one model; ``stack`` [K, n, d] has a language each.
+
+    ``names`` [K] are language and direction. CKA is debiased; its null is the mean over shuffled sentences.
+    """
+    found = cka.compare(stack, blocks, permutations, seed)
+    width = stdtrit(max(1, len(np.unique(blocks)) - 1), 0.5 + LEVEL / 2) * found.standard_error
+    every = [
+        ("cka", a, b, _row((v, v - width[a, b], v + width[a, b]), stack.shape[1], float(found.null_mean[a, b])))
+        for a, b in pairs
+        for v in [float(found.cka[a, b])]
+    ]
+    every += pair_rows(stack, blocks, pairs, pairs, seed)
+    for measure, a, b, values in every:
+        yield {
+            **head,
+            "language_a": names[a][0],
+            "language_b": names[b][0],
+            "direction_a": names[a][1],
+            "direction_b": names[b][1],
+            "measure": measure,
+            **values,
+        }
 
 
-def write(path: Path, means: Mapping[str, torch.Tensor]) -> None:
-    """Write a model's representations as fp32 safetensors; ``means`` maps directions to [span, layer, n, d]."""
-    from safetensors.torch import save_file
-
-    tensors = {
-        tensor_name(direction, name, layer): state.contiguous()
-        for direction, states in means.items()
-        for name, spans in zip(SPANS, states, strict=True)
-        for layer, state in enumerate(spans)
-    }
-    last = next(iter(means.values())).shape[1] - 1
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # One entry: safetensors writes several in random order
-    save_file(tensors, path, metadata={"layers": json.dumps(layer_names(last))})
+VALUES = ("value", "low", "high", "n", "null")
+SIMILARITY = ("span", "direction", "layer", "layers", "pool", "model_a", "model_b", "variant", "measure", *VALUES)
+LANGUAGES = (
+    *("model", "span", "layer", "layers", "pool", "variant"),
+    *("language_a", "language_b", "direction_a", "direction_b", "measure", *VALUES),
+)
 
 
-def read(paths: Sequence[Path], direction: str, span: str, layer: int) -> torch.Tensor:
-    """One representation of several models of equal width, fp32 [model, n, d]; reads nothing else of the files."""
-    from safetensors import safe_open
+def write_table(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    """Write rows with exactly these columns; without any, the header alone, so that readers find the table.
 
-    states = []
-    for path in paths:
-        with safe_open(path, framework="pt") as file:
-            states.append(file.get_tensor(tensor_name(direction, span, layer)))
-    return torch.stack(states)
+    ValueError for other columns.
+    """
+    if wrong := next((row for row in rows if tuple(row) != tuple(columns)), None):
+        raise ValueError(f"{path.name}: a row has columns {list(wrong)}, expected {list(columns)}")
+    if rows:
+        write_csv(path, rows)
+    else:
+        path.write_text(",".join(columns) + "\n", encoding="utf-8")
+
+
+def write_similarity(spec: Mapping[str, Any], summary: Summary, folders: Mapping[str, Path], out: Path) -> None:
+    """Write ``similarity.csv`` and ``languages.csv`` from the observations in ``folders`` (by label).
+
+    Of ``spec``: ``models``, ``baseline``, ``permutations`` and ``seed``. Similarity is of span means. Languages are
+    compared where all directions have the same sentences (``summary.same_sentences``); otherwise, and where ``span`` is
+    the pivot in all directions, there are no rows. One layer of all models, or of all languages, is in memory at once.
+    """
+    labels, device, layers = list(spec["models"]), models.device(), summary.layers
+    rows: list[Row] = []
+    for direction, blocks in zip(map(str, summary.directions), summary.blocks, strict=True):
+        for span in SPANS:
+            for layer in range(layers + 1):
+                states = [read_representation(folders[label], direction, span, "mean", layer) for label in labels]
+                head = {"span": span, "direction": direction, "layer": layer, "layers": layers, "pool": "mean"}
+                rows += similarity_rows(
+                    head, labels, spec["baseline"], torch.stack(states).to(device), blocks, spec["seed"]
+                )
+    write_table(out / "similarity.csv", SIMILARITY, rows)
+    write_table(out / "languages.csv", LANGUAGES, list(_all_languages(spec, summary, folders, device)))
+
+
+def _all_languages(
+    spec: Mapping[str, Any], summary: Summary, folders: Mapping[str, Path], device: torch.device
+) -> Iterator[Row]:
+    if not summary.same_sentences:
+        return
+    directions, blocks = list(summary.directions), summary.blocks[0]
+    lengths = span_lengths(folders[spec["baseline"]], summary)
+    for span in SPANS:
+        names = [(language_of(direction, span), str(direction)) for direction in directions]
+        pairs = language_pairs(directions, span)
+        for label in spec["models"] if pairs else []:
+            for layer in range(summary.layers + 1):
+                for pool in summary.pools:
+                    states = [read_representation(folders[label], name, span, pool, layer) for _, name in names]
+                    stack = torch.stack(states).to(device)
+                    for variant in LANGUAGE_VARIANTS[pool]:
+                        if variant == LENGTH and span not in lengths:
+                            continue
+                        x = (
+                            regress_out(stack, np.log(np.stack(lengths[span])))
+                            if variant == LENGTH
+                            else cka.VARIANTS[variant](stack)
+                        )
+                        head = {
+                            "model": label,
+                            "span": span,
+                            "layer": layer,
+                            "layers": summary.layers,
+                            "pool": pool,
+                            "variant": variant,
+                        }
+                        yield from language_rows(head, names, pairs, x, blocks, spec["permutations"], spec["seed"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -146,13 +146,36 @@ class ExtraModel(Section):
 Grid = dict[str, Any]
 
 
+LayerSet = Annotated[
+    str,
+    Field(
+        pattern=r"^(((attention|mlp|norms)\.)?(single|prefix|suffix|window|random)"
+        r"|attention|mlp|norms|embeddings|head|outside)$"
+    ),
+]
+
+
 class LayerPatch(Section):
-    """Put the last layers of the target's specialist back into a merge, against as many random lower layers."""
+    """Put layers of the target's specialist back into a merge: the last against random lower ones, and whole sweeps."""
 
     onto: list[str] = Field(min_length=1, description="Merge methods whose tuned merge is patched.")
     layers: Count = Field(description="How many last layers.")
     controls: Annotated[int, Field(ge=0)] = Field(3, description="How many random draws of lower layers.")
     seed: int = Field(42, description="Seed of the draws.")
+    sets: list[LayerSet] = Field(
+        default_factory=list,
+        description="Sweep over every layer set of these kinds: `single`, `prefix` (first k), `suffix` (last k), "
+        "`window`, `random` (the control); `attention`, `mlp`, `norms` of all layers or, as `mlp.single`, of those; "
+        "`embeddings`, `head`, `outside` (all that is in no layer). No sweep when empty.",
+    )
+    window: Count = Field(2, description="Layers of a window.")
+    draws: Count = Field(3, description="Random sets of each number of layers.")
+    sentences: Count | None = Field(
+        None, description="Test sentences of the sweep per direction; as `evaluation.test` when empty."
+    )
+    languages: list[Language] = Field(
+        default_factory=list, description="Languages whose specialists the sweep puts back; all when empty."
+    )
 
 
 class Drift(Section):
@@ -239,6 +262,59 @@ class Evaluation(Section):
     seed: int = Field(12345, description="Seed of the significance tests.")
 
 
+class Landscape(Section):
+    """The loss between and around base and specialists, in bits per byte of the target."""
+
+    sentences: Annotated[int, Field(ge=8)] = Field(32, description="Sentence pairs per language, for losses.")
+    pairs: Literal["all", "none"] = Field(
+        "all", description="Lines between base and specialists, and between every two specialists; or none."
+    )
+    points: Annotated[int, Field(ge=3)] = Field(11, description="Points of a line, both ends included.")
+    languages: Literal["own", "all"] = Field(
+        "own", description="Losses on lines and plane: of the languages of the specialists there, or of all."
+    )
+    plane: list[Name] = Field(
+        default_factory=list,
+        description="Three of `base` and the languages, whose models the plane goes through; when empty the base and "
+        "the two specialists that are farthest apart.",
+    )
+    grid: Annotated[int, Field(ge=0)] = Field(7, description="Points of a side of the plane's grid; 0: no plane.")
+    gradients: Annotated[int, Field(ge=0)] = Field(
+        128, description="Sentence pairs per language, for gradients at the base; 0: none."
+    )
+    blocks: Annotated[int, Field(ge=4)] = Field(16, description="Blocks of the gradients' jackknife.")
+    fisher: Annotated[int, Field(ge=0)] = Field(
+        32, description="Sentence pairs per language, for Fisher information; 0: none."
+    )
+
+    @model_validator(mode="after")
+    def _enough(self) -> Landscape:
+        if self.plane and len(set(self.plane)) != 3:
+            raise ValueError(f"plane: expected three different names, or none, found {self.plane}")
+        for key, least in (("grid", 2), ("gradients", 4), ("fisher", 2)):
+            if 0 < getattr(self, key) < least:
+                raise ValueError(f"{key}: expected 0 (none) or {least} and more, found {getattr(self, key)}")
+        return self
+
+
+RankingName = Literal[
+    "mutual_information", "selectivity_index", "exclusivity", "average_precision", "lape", "mount_doom"
+]
+
+
+class Damage(Section):
+    """Which measures of two languages foretell what is left after merging their specialists, as in `merging.pairs`."""
+
+    outcome: Literal["retention", "worst_retention", "ratio", "loss"] = Field(
+        "retention",
+        description="What is foretold: the mean or the worst retention of both, merge / specialist, points.",
+    )
+    permutations: Annotated[int, Field(ge=24)] = Field(
+        10000, description="Permutations at most; all of them where there are no more."
+    )
+    samples: Count = Field(1000, description="Bootstrap samples.")
+
+
 class Analysis(Section):
     """Which models are measured, and how."""
 
@@ -247,16 +323,46 @@ class Analysis(Section):
     merges: list[str] = Field(
         default_factory=list, description="Tuned merges that are measured beside base and specialists."
     )
-    neurons: Literal["mutual_information", "lape", "mount_doom"] = Field(
-        "mutual_information", description="Ranking of neurons; the others are the settings of those papers."
+    neurons: RankingName = Field(
+        "mutual_information",
+        description="Headline ranking of units; `lape` and `mount_doom` are the settings of those papers.",
     )
-    top: Share = Field(0.01, description="Share of neurons called selective (the presets bring their own).")
+    rankings: list[RankingName] = Field(
+        ["mutual_information", "selectivity_index", "exclusivity", "lape", "mount_doom"],
+        description="Rankings of units at every site. `average_precision` keeps histograms of sentences besides.",
+    )
+    top: Share = Field(0.01, description="Share of units called selective (the presets bring their own).")
     align: Literal["read", "predict"] = Field(
         "read", description="Positions that hold the span's tokens, or that predict them."
+    )
+    sites: list[Literal["mlp_gate", "mlp_product", "attention", "residual", "embedding"]] = Field(
+        ["mlp_gate", "mlp_product", "attention", "residual", "embedding"],
+        description="Where units are watched; `mlp_gate` always.",
+    )
+    pools: list[Literal["mean", "last"]] = Field(
+        ["mean", "last"], description="States that are kept of a span: their `mean` (always) and the `last` token's."
     )
     blocks: Annotated[int, Field(ge=2)] = Field(20, description="Blocks of the jackknife.")
     permutations: Annotated[int, Field(ge=0)] = Field(20, description="Shuffles of CKA's null.")
     seed: int = Field(1, description="Seed of the shuffles.")
+    landscape: Landscape | None = Field(
+        default_factory=lambda: Landscape.model_validate({}), description="The loss landscape; none when empty."
+    )
+    damage: Damage | None = Field(
+        default_factory=lambda: Damage.model_validate({}),
+        description="What foretells merge damage, where pairs are merged; none when empty.",
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Analysis:
+        needed: list[tuple[str, Sequence[str], str]] = [
+            ("sites", self.sites, "mlp_gate"),
+            ("pools", self.pools, "mean"),
+        ]
+        for key, values, one in needed:
+            if one not in values or len(set(values)) != len(values):
+                raise ValueError(f"{key}: expected {one} and perhaps others, each once; found {list(values)}")
+        return self
 
 
 class Hardware(Section):
@@ -326,6 +432,11 @@ class Study(Section):
                 known = sorted(self.merging.all)
                 raise ValueError(
                     f"merging.layer_patch.onto: {method} is not among merging.all; expected one of {known}"
+                )
+        for code in self.merging.layer_patch.languages if self.merging.layer_patch else []:
+            if code not in self.languages:
+                raise ValueError(
+                    f"merging.layer_patch.languages: {code} has no specialist; expected some of {self.languages}"
                 )
         splits = (
             ["dev", "test"]

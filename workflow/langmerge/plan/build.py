@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from langmerge.config import Study
+from langmerge.plan.analysis import add_measurements
 from langmerge.plan.corpora import add_corpora
-from langmerge.plan.graph import Draft, Job, Plan, direction, directions_of, group_name
+from langmerge.plan.damage import add_damage
+from langmerge.plan.graph import Draft, Job, Plan, group_name
+from langmerge.plan.landscape import add_landscape
 from langmerge.plan.models import add_base, add_extra_models, add_joint, add_specialists
+from langmerge.plan.patches import add_patches
 from langmerge.plan.scores import add_comparisons, add_evaluation, add_sweeps
+from langmerge.plan.weighing import add_weighing
 
 
 def build(study: Study, name: str, root: str = "results") -> Plan:
@@ -32,33 +37,14 @@ def build(study: Study, name: str, root: str = "results") -> Plan:
         for extra in study.models:
             add_evaluation(draft, seed, extra, "extra", "")
         for group, names in specialists.items():
-            _add_measurements(draft, seed, group, names)
-    _add_report(draft, add_comparisons(draft))
+            add_measurements(draft, seed, group, names)
+            add_landscape(draft, seed, group, names)
+            add_weighing(draft, seed, group, names)
+            add_patches(draft, seed, group, names)
+    comparisons = add_comparisons(draft)
+    add_damage(draft, comparisons)
+    _add_report(draft, comparisons)
     return Plan(name, study, draft.models, tuple(draft.systems), draft.jobs)
-
-
-def _add_measurements(draft: Draft, seed: int, group: str, specialists: list[str]) -> None:
-    """One job per direction group: base, specialists, joint model and tuned merges on the same sentences."""
-    analysis = draft.study.analysis
-    if analysis is None:
-        return
-    title = group_name(draft.study, group)
-    names = {name: name for name in ["base", *specialists]}
-    if draft.study.joint:
-        names["joint"] = f"joint-{title}"
-    names |= {method: f"{method}-{title}" for method in analysis.merges}
-    spec = {
-        **analysis.model_dump(mode="json", exclude={"merges"}),
-        "models": list(names),
-        "baseline": "base",
-        "pivot": draft.study.pivot,
-        "prompt": draft.prompt(),
-        "directions": [direction(pair) for pair in directions_of(draft.study, group)],
-    }
-    inputs = {f"models/{label}": draft.folder_of(seed, name, "analysis") for label, name in names.items()}
-    folder = f"{draft.root}/measurements/seed{seed}/{title}"
-    inputs |= draft.pairs(draft.study.languages)
-    draft.add_job(Job("measure_models", folder, spec, inputs, modules=("langmerge.analysis",), gpus=1))
 
 
 # What decides how fast a study runs, but nothing that it finds.
@@ -70,10 +56,18 @@ def _add_report(draft: Draft, comparisons: str) -> None:
     """The report reads scores, comparisons, measurements and costs; never weights."""
     inputs = {"comparisons": comparisons, "corpora_check": f"{draft.root}/corpora_check"}
     inputs |= {f"systems/{system.key}": system.folder for system in draft.systems}
-    for rule, place in (("measure_models", "measurements"), ("sweep_merges", "sweeps")):
+    for rule, place in (
+        ("measure_models", "measurements"),
+        ("survey_landscape", "landscape"),
+        ("sweep_merges", "sweeps"),
+        ("weigh_models", "weighing"),
+        ("sweep_patches", "patches"),
+    ):
         for job in draft.jobs.values():
             if job.rule == rule:
                 inputs[f"{place}/{job.folder.partition(f'/{place}/')[2]}"] = job.folder
+    if (damage := f"{draft.root}/damage") in draft.jobs:
+        inputs["damage"] = damage
     for model in draft.models.values():
         if model.kind == "train":
             inputs[f"costs/seed{model.seed}/{model.name}"] = model.folder

@@ -25,7 +25,7 @@ from langmerge.provenance import InputError
 Entry = dict[str, Any]  # one merge of a sweep: candidates, the directions that tune and report it, what it is
 
 
-def _scoring(draft: Draft) -> dict[str, Any]:
+def scoring(draft: Draft) -> dict[str, Any]:
     """What every scoring job needs to know."""
     e = draft.study.evaluation
     return {
@@ -45,7 +45,7 @@ def _all_directions(draft: Draft) -> list[Pair]:
 def add_evaluation(draft: Draft, seed: int, name: str, role: str, group: str) -> None:
     """One job that scores one model on every direction, so that start-up is paid once."""
     folder = f"{draft.root}/evaluations/seed{seed}/{name}"
-    spec = {**_scoring(draft), "directions": [direction(pair) for pair in _all_directions(draft)]}
+    spec = {**scoring(draft), "directions": [direction(pair) for pair in _all_directions(draft)]}
     inputs = {"model": draft.folder_of(seed, name, name), **draft.pairs(draft.study.languages)}
     draft.add_job(Job("evaluate_model", folder, spec, inputs, modules=("langmerge.evaluation",), gpus=1))
     draft.systems.append(System(name, role, group, seed, folder))
@@ -77,7 +77,7 @@ def _add_sweep(draft: Draft, seed: int, group: str, name: str, entries: list[Ent
     named = [source for recipe in recipes for source in [*recipe["models"], recipe["base"]]]
     sources = dict.fromkeys(source for source in named if source and not source.startswith("merge:"))
     spec = {
-        **_scoring(draft),
+        **scoring(draft),
         "merges": entries,
         "dev": study.evaluation.dev,
         "select_by": study.merging.select_by,

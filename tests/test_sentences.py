@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from langmerge.analysis.sentences import blocks_of, choose_ids, read_sentences
 from langmerge.provenance import InputError
+from langmerge.sentences import blocks_of, choose_ids, read_sentences
 
 SPEC = {
     "pivot": "en",

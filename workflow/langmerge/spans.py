@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -48,31 +49,36 @@ def span_tokens(encoded: Sequence[Encoded], blocks: np.ndarray, n_blocks: int, a
 class Batch:
     """B sequences, padded on the right to T tokens: ``ids`` and ``attention`` [B, T], ``mask`` fp32 0/1 [B, span, T].
 
-    ``rows`` [B] are the sequences' places in the list that was batched.
+    ``rows`` [B] are the sequences' places in the list that was batched, ``last`` [B, span] the spans' last positions.
     """
 
     rows: torch.Tensor
     ids: torch.Tensor
     attention: torch.Tensor
     mask: torch.Tensor
+    last: torch.Tensor
 
 
-def batches(encoded: Sequence[Encoded], align: str, tokens: int, device: torch.device) -> Iterator[Batch]:
-    """Batches of similar length with at most ``tokens`` padded tokens each (or one sequence)."""
-    order = sorted(range(len(encoded)), key=lambda row: len(encoded[row].ids))
+def collate(encoded: Sequence[Encoded], rows: Sequence[int], align: str, device: torch.device) -> Batch:
+    """The sequences ``rows`` of ``encoded`` as one batch on ``device``."""
+    chosen = [encoded[row] for row in rows]
+    lengths = np.array([len(sequence.ids) for sequence in chosen])
+    bounds = np.array([positions(sequence, align) for sequence in chosen])  # [B, span, 2]
+    place = np.arange(lengths.max())
+    attention = place < lengths[:, None]
+    ids = np.zeros(attention.shape, dtype=np.int64)
+    ids[attention] = np.fromiter(chain.from_iterable(sequence.ids for sequence in chosen), np.int64, lengths.sum())
+    mask = (place >= bounds[:, :, :1]) & (place < bounds[:, :, 1:])
+    parts = (np.array(rows), ids, attention.astype(np.int64), mask.astype(np.float32), bounds[:, :, 1] - 1)
+    return Batch(*(torch.from_numpy(part).to(device) for part in parts))
+
+
+def by_length(encoded: Sequence[Encoded], rows: Sequence[int], tokens: int) -> Iterator[list[int]]:
+    """``rows`` in groups of similar length with at most ``tokens`` padded tokens each (or one sequence)."""
+    order = sorted(rows, key=lambda row: len(encoded[row].ids))
     while order:
         size = 1
         while size < len(order) and (size + 1) * len(encoded[order[size]].ids) <= tokens:
             size += 1
-        rows, order = order[:size], order[size:]
-        length = len(encoded[rows[-1]].ids)
-        ids = torch.zeros(size, length, dtype=torch.long)
-        attention = torch.zeros(size, length, dtype=torch.long)
-        mask = torch.zeros(size, len(SPANS), length)
-        for i, row in enumerate(rows):
-            sequence = encoded[row]
-            ids[i, : len(sequence.ids)] = torch.tensor(sequence.ids)
-            attention[i, : len(sequence.ids)] = 1
-            for span, (start, end) in enumerate(positions(sequence, align)):
-                mask[i, span, start:end] = 1
-        yield Batch(torch.tensor(rows).to(device), ids.to(device), attention.to(device), mask.to(device))
+        group, order = order[:size], order[size:]
+        yield group

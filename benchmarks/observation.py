@@ -1,0 +1,130 @@
+"""What observing a model costs, against a plain forward pass over the same batches.
+
+    python benchmarks/observation.py [--hidden 128] [--layers 3] [--inner 384] [--vocabulary 2048] [--repeats 9]
+
+`plain` calls the model as its documentation shows, without cache; `observed` is the whole streaming pass with frozen
+thresholds: padding, hooks at all sites, pooled states written to their file, losses of the targets; `baseline` also
+finds the thresholds. Runs alternate, so that other load on the machine hits all of them; ratios are quartiles over
+pairs. Runs on the first GPU where there is one.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from langmerge import models
+from langmerge.observation.forward import TOKENS_PER_BATCH, Task, meters_of, observe, schedule, site_shapes
+from langmerge.observation.sizes import host_bytes
+from langmerge.observation.store import Pooled
+from langmerge.prompts import Encoded
+from langmerge.spans import collate
+
+SITES = ("mlp_gate", "mlp_product", "attention", "residual", "embedding")
+
+
+def make_task(options):
+    """Random sequences of realistic shape: a short template, a source and a target of about equal length."""
+    import numpy as np
+
+    chance = random.Random(0)
+    encoded = []
+    for _ in range(options.directions * options.sentences):
+        source, target = (max(3, round(chance.gauss(options.length, options.length / 4))) for _ in range(2))
+        ids = [chance.randrange(3, options.vocabulary) for _ in range(4 + source + target)]
+        encoded.append(Encoded(tuple(ids), 3 + source, (2, 2 + source), (3 + source, 3 + source + target)))
+    directions = np.repeat(np.arange(options.directions), options.sentences)
+    return Task(encoded, directions, np.arange(len(encoded)) % 20, options.directions, 20, "read")
+
+
+def plain(model, batches):
+    with torch.inference_mode():
+        for batch in batches:
+            model(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name, value in (("hidden", 128), ("layers", 3), ("inner", 384), ("vocabulary", 2048), ("length", 12)):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    for name, value in (("directions", 4), ("sentences", 128), ("repeats", 9)):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--sites", nargs="*", default=SITES, choices=SITES)
+    options = parser.parse_args()
+    models.set_threads()
+    device = models.device()
+    config = LlamaConfig(
+        vocab_size=options.vocabulary,
+        hidden_size=options.hidden,
+        intermediate_size=options.inner,
+        num_hidden_layers=options.layers,
+        num_attention_heads=max(1, options.hidden // 64),
+        num_key_value_heads=max(1, options.hidden // 64),
+    )
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(config).eval().to(device, getattr(torch, options.dtype))
+    task = make_task(options)
+    shapes = site_shapes(model, options.sites)
+    rows = list(schedule(task, TOKENS_PER_BATCH[device.type]))
+    batches = [collate(task.encoded, each, "read", device) for each in rows]
+
+    first = meters_of(shapes, task, 0, device)
+    observe(model, task, first, ("mean",), None)
+    frozen = {f"{site}/tau": meter.tau for site, meter in first.items()}
+
+    def observed(folder, thresholds):
+        meters = meters_of(shapes, task, 0, device, thresholds)
+        sizes = {f"d{d}": options.sentences for d in range(options.directions)}
+        pools = ("mean", "last")
+        out = Pooled(folder / "states", sizes, pools, options.layers, options.hidden)
+        observe(model, task, meters, pools, out)
+        out.close()
+
+    def seconds(call):
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        calls = {"plain": lambda: plain(model, batches)}
+        calls |= {"baseline": lambda: observed(folder, None), "observed": lambda: observed(folder, frozen)}
+        times = {name: [] for name in calls}
+        for repeat in range(options.repeats + 1):
+            for name, call in calls.items():
+                taken = seconds(call)
+                if repeat:  # the first warms up
+                    times[name].append(taken)
+
+    def ratio(name):
+        ratios = [b / a for a, b in zip(times["plain"], times[name], strict=True)]
+        return [round(value, 3) for value in statistics.quantiles(ratios, n=4)]
+
+    print(
+        json.dumps(
+            {
+                "device": str(device),
+                "threads": torch.get_num_threads(),
+                "tokens": sum(int(batch.attention.sum()) for batch in batches),
+                "plain_seconds": round(statistics.median(times["plain"]), 4),
+                "ratio_observed": ratio("observed"),
+                "ratio_baseline": ratio("baseline"),
+                "host_bytes": host_bytes(shapes, options.directions, 20)["total"],
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

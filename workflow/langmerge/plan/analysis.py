@@ -1,0 +1,54 @@
+"""Jobs that look inside the models: one observation of each model, one comparison of each direction group."""
+
+from __future__ import annotations
+
+from langmerge.config.study import Analysis
+from langmerge.plan.graph import Draft, Job, direction, directions_of, group_name
+
+OBSERVED = {"sentences", "split", "align", "blocks", "sites", "pools"}  # what decides an observation
+COMPARED = {"neurons", "rankings", "top", "permutations", "seed"}  # what decides only what is made of it
+BASELINE = "base"
+BINS = 64  # of sentences' means, for average precision
+
+
+def add_measurements(draft: Draft, seed: int, group: str, specialists: list[str]) -> None:
+    """Base, specialists, joint model and tuned merges of a direction group, on the same sentences.
+
+    Each model is observed alone, so that a further model leaves the others' observations as they are; only thresholds
+    come from the baseline's. The comparison reads no model.
+    """
+    analysis, study = draft.study.analysis, draft.study
+    if analysis is None:
+        return
+    title = group_name(study, group)
+    names = {name: name for name in [BASELINE, *specialists]}
+    if study.joint:
+        names["joint"] = f"joint-{title}"
+    names |= {method: f"{method}-{title}" for method in analysis.merges}
+    directions = [direction(pair) for pair in directions_of(study, group)]
+    root = f"{draft.root}/observations/seed{seed}/{title}"
+    spec = {
+        **analysis.model_dump(mode="json", include=OBSERVED),
+        "bins": _bins(analysis),
+        "pivot": study.pivot,
+        "prompt": draft.prompt(),
+        "directions": directions,
+    }
+    for label, name in names.items():
+        inputs = {"model": draft.folder_of(seed, name, "analysis"), **draft.pairs(study.languages)}
+        if label != BASELINE:
+            inputs["thresholds"] = f"{root}/{BASELINE}"
+        draft.add_job(Job("observe_model", f"{root}/{label}", spec, inputs, modules=("langmerge.observation",), gpus=1))
+    compared = {
+        **analysis.model_dump(mode="json", include=COMPARED),
+        "models": list(names),
+        "baseline": BASELINE,
+        "directions": directions,
+    }
+    observations = {f"observations/{label}": f"{root}/{label}" for label in names}
+    folder = f"{draft.root}/measurements/seed{seed}/{title}"
+    draft.add_job(Job("measure_models", folder, compared, observations, modules=("langmerge.analysis",), gpus=1))
+
+
+def _bins(analysis: Analysis) -> int:
+    return BINS if "average_precision" in (analysis.neurons, *analysis.rankings) else 0

@@ -1,0 +1,30 @@
+rule survey_landscape:
+    input:
+        manifests=job_manifests,
+        weights=ancient(job_weights),
+    output:
+        manifest="{folder}/manifest.json",
+        cost="{folder}/cost.json",
+        losses="{folder}/losses.csv",
+        line="{folder}/line.csv",
+        barriers="{folder}/barriers.csv",
+        plane="{folder}/plane.csv",
+        fisher="{folder}/fisher.csv",
+        gradients="{folder}/gradients.csv",
+    log:
+        "logs/{folder}.log",
+    wildcard_constraints:
+        folder=folders_of("survey_landscape"),
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        gpu=job_gpus,
+        launcher=job_launcher,
+    params:
+        spec=job_spec,
+        inputs=job_inputs,
+        code=job_code,
+        environment=job_environment,
+    shell:
+        "{resources.launcher} langmerge.landscape --spec {params.spec:q} --inputs {params.inputs:q}"
+        " --code {params.code:q} --environment {params.environment:q} --out {wildcards.folder:q} > {log:q} 2>&1"

@@ -1,0 +1,27 @@
+rule weigh_models:
+    input:
+        manifests=job_manifests,
+        weights=ancient(job_weights),
+    output:
+        manifest="{folder}/manifest.json",
+        cost="{folder}/cost.json",
+        task_vectors="{folder}/task_vectors.csv",
+        pairs="{folder}/pairs.csv",
+        subspaces="{folder}/subspaces.csv",
+    log:
+        "logs/{folder}.log",
+    wildcard_constraints:
+        folder=folders_of("weigh_models"),
+    conda:
+        "../../envs/analysis.yaml"
+    resources:
+        gpu=job_gpus,
+        launcher=job_launcher,
+    params:
+        spec=job_spec,
+        inputs=job_inputs,
+        code=job_code,
+        environment=job_environment,
+    shell:
+        "{resources.launcher} langmerge.weighing --spec {params.spec:q} --inputs {params.inputs:q}"
+        " --code {params.code:q} --environment {params.environment:q} --out {wildcards.folder:q} > {log:q} 2>&1"
