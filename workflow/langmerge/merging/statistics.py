@@ -158,8 +158,10 @@ def _sums(exact: Tensor, rounded: Tensor, reference: Tensor) -> Tensor:
     change = exact - reference
     after = rounded.to(exact.dtype)
     square = torch.dot(change, change)
-    # Where nothing was to change, rounding changes nothing if the output type holds the reference's values.
-    survived = (after - reference).sign_().mul_(change.sign()).abs_().sum()
+    # Comparisons that yield 0.0 and 1.0 take a quarter of the time of booleans on a CPU; sums of so few are exact.
+    changed, kept = torch.empty_like(exact), torch.empty_like(exact)
+    torch.ne(exact, reference, out=changed)
+    torch.ne(after, reference, out=kept)
+    survived = torch.dot(changed, kept)
     rounding = (after.sub_(exact) if after is not exact and after is not rounded else after - exact).abs_().sum()
-    change.abs_()
-    return torch.stack([change.sum(), rounding, square, survived, change.sign_().sum()]).to(torch.float64)
+    return torch.stack([change.abs_().sum(), rounding, square, survived, changed.sum()]).to(torch.float64)
