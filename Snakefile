@@ -16,6 +16,8 @@ include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/analysis.smk"
 include: "workflow/rules/landscape.smk"
 include: "workflow/rules/weighing.smk"
+include: "workflow/rules/ablation.smk"
+include: "workflow/rules/replication.smk"
 include: "workflow/rules/damage.smk"
 include: "workflow/rules/report.smk"
 

@@ -3,6 +3,7 @@
 import csv
 import json
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from langmerge.analysis import families, neurons
 from langmerge.analysis import redistribution as r
 from langmerge.analysis.observations import read_summary
 from langmerge.analysis.redistribution_tables import write_redistribution
+from langmerge.analysis.replication import main as replicate
+from langmerge.provenance import InputError, write_json
 
 K, G, N = 4, 20, 160  # es, it, de, tr: es is supervised, tr unrelated
 RANKING = neurons.ranking_of("mutual_information", 0.25)
@@ -267,6 +270,35 @@ def test_tables_say_what_was_planted(tmp_path):
     assert rows["linear", "union", "supervised", "es", "share_change"]  # a merge knows all languages
     assert float(rows["linear", "all", "", "", "mass_change"]["low"]) > 0
     assert ("base", "all", "", "", "mass_change") not in rows
+
+
+def test_what_one_seed_shows_must_outlive_the_next(tmp_path):
+    """Three seeds: es loses to tr in all of them, it in one alone."""
+    measurements = {}
+    for seed in range(3):
+        before, after = firings(*probabilities("redistributes"), seed)
+        other = firings(probabilities("unchanged")[0], probabilities("redistributes")[1], seed)[1]
+        models = {"base": before, "en-es": after, "en-it": other if seed == 0 else before}
+        root = tmp_path / f"seed{seed}"
+        root.mkdir()
+        folders = {label: write_observation(root / label, firing) for label, firing in models.items()}
+        spec = {"models": list(models), "baseline": "base", "neurons": "mutual_information", "top": 0.25, "seed": 1}
+        write_redistribution(spec, read_summary(folders["base"]), folders, root)
+        write_json(root / "manifest.json", {"outputs": {}})
+        measurements[f"from-en/seed{seed}"] = str(root)
+    out = tmp_path / "replication"
+    arguments = ["--spec", json.dumps({"groups": ["from-en"]}), "--out", str(out), "--inputs"]
+    replicate([*arguments, json.dumps(measurements)])
+    rows = {row["model"]: row for row in read(out / "replication.csv") if row["span"] == "target"}
+    assert rows["en-es"]["verdict"] == "redistributes" and rows["en-es"]["agreeing"] == "3"
+    assert float(rows["en-es"]["supervised_change"]) == pytest.approx(-0.0795, abs=0.01)
+    assert rows["en-it"]["verdict"] == "inconclusive" and rows["en-it"]["seeds"] == "3"
+    assert float(rows["en-it"]["elsewhere_low"]) < 0 < float(rows["en-it"]["elsewhere_high"])
+    with pytest.raises(InputError, match="two or more seeds"):
+        replicate([*arguments, json.dumps({"from-en/seed1": measurements["from-en/seed1"]})])
+    Path(measurements["from-en/seed2"], "verdicts.csv").unlink()
+    with pytest.raises(InputError, match=r"verdicts.csv: file not found"):
+        replicate([*arguments, json.dumps(measurements)])
 
 
 def test_one_language_has_no_rows(tmp_path):

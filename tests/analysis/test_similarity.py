@@ -142,7 +142,11 @@ def test_left_out_ranks_and_distances_are_close_to_those_of_the_rest():
         again = torch.stack([similarity.ranks(*part)[k][0] for part in rest])
         assert found[1:].numpy() == pytest.approx(again.numpy(), rel=0.005)
     again = torch.stack([similarity.procrustes(y, ALL_PAIRS, b)[0] for y, b in rest])
-    assert similarity.procrustes(x, ALL_PAIRS, blocks)[1:].numpy() == pytest.approx(again.numpy(), abs=0.003)
+    found = similarity.procrustes(x, ALL_PAIRS, blocks)[1:]
+    assert found[:, 0].numpy() == pytest.approx(again[:, 0].numpy(), abs=0.004)
+    # Unrelated data are rotated anew, a little closer, but vary as much
+    expected = jackknife.standard_error(again.numpy())
+    assert jackknife.standard_error(found.numpy()) == pytest.approx(expected, rel=0.3)
 
 
 def test_anc_is_that_of_the_table_and_without_blocks_that_of_the_rest():
@@ -287,7 +291,7 @@ def test_tables_of_planted_observations(tmp_path):
     assert {row["span"] for row in languages} == {"target"}  # the source is English in both
     assert {(row["language_a"], row["language_b"]) for row in languages} == {("es", "de")}
     assert {(row["pool"], row["variant"]) for row in languages} == {
-        ("mean", "raw"), ("mean", "drop_sink"), ("mean", "zscore"), ("mean", "length"), ("last", "raw")
+        ("mean", "raw"), ("mean", "drop_sink"), ("mean", "length"), ("last", "raw")
     }  # fmt: skip
     raw = {
         (row["model"], row["measure"]): row
@@ -306,7 +310,7 @@ def test_without_lengths_or_shared_sentences_there_are_fewer_rows(tmp_path):
     assert span_lengths(folder, read_summary(folder)) == {}
     spec = {**SPEC, "models": ["base"]}
     write_similarity(spec, read_summary(folder), {"base": folder}, tmp_path)
-    assert {row["variant"] for row in read(tmp_path / "languages.csv")} == {"raw", "drop_sink", "zscore"}
+    assert {row["variant"] for row in read(tmp_path / "languages.csv")} == {"raw", "drop_sink"}
     apart = write_observation(tmp_path / "apart", states_of(1), shared=False)
     write_similarity(spec, read_summary(apart), {"base": apart}, tmp_path)
     assert (tmp_path / "languages.csv").read_text().startswith("model,span,layer,layers,pool,variant,language_a")

@@ -54,6 +54,8 @@ def test_a_merge_is_written_with_all_that_belongs_to_it(folder, sources):
         "README.md",
         "recipe.yaml",
         "mergekit_config.yml",
+        "manifest.json",
+        "cost.json",
     }
     recipe = Recipe("merged", "task_arithmetic", ("a", "b"), "base", {"scale": 0.5, "weights": [1, 2]})
     (expected,) = state_dicts([recipe], sources)

@@ -39,7 +39,7 @@ def test_a_further_language_leaves_corpora_base_and_specialists_alone(build):
         *folders(three, "evaluate_model"),
         *folders(three, "sweep_merges"),
         *(f for rule in ("observe_model", "measure_models", "survey_landscape") for f in folders(three, rule)),
-        *(f for rule in ("sweep_patches", "weigh_models") for f in folders(three, rule)),
+        *(f for rule in ("sweep_patches", "weigh_models", "ablate_units") for f in folders(three, rule)),
         f"{ROOT}/comparisons",
         f"{ROOT}/damage",
         f"{ROOT}/report",

@@ -163,6 +163,8 @@ def test_numbers_of_jobs(build, groups, seeds, joint):
         "measure_models": s * g,
         "survey_landscape": s * g,
         "weigh_models": s * g,
+        "ablate_units": s * g,
+        **({"replicate_measurements": 1} if s > 1 else {}),
         "compare_systems": 1,
         "predict_damage": 1,
         "write_report": 1,
@@ -197,7 +199,7 @@ def test_sections_that_are_left_out_leave_no_jobs(build):
 def test_seeds_are_replicates(build):
     """The jobs of a seed are those of a study with that seed alone; corpora are shared."""
     both, one, two = build({"seeds": [1, 2]}), build({"seeds": [1]}), build({"seeds": [2]})
-    shared = {"compare_systems", "predict_damage", "write_report"}
+    shared = {"compare_systems", "predict_damage", "replicate_measurements", "write_report"}
     jobs = {folder: job for folder, job in both.jobs.items() if job.rule not in shared}
     assert jobs == {f: j for plan in (one, two) for f, j in plan.jobs.items() if j.rule not in shared}
 

@@ -246,13 +246,14 @@ def _by_pair(
 ) -> dict[str, np.ndarray]:
     """The values of each ``key``, [strata, pairs]; NaN where there is none."""
     places = {(s.seed, s.group): i for i, s in enumerate(strata)}
-    pairs = {pair: p for p, pair in enumerate(itertools.combinations(languages, 2))}
+    # A pair is the same in either order: specifications sort names, studies do not.
+    pairs = {frozenset(pair): p for p, pair in enumerate(itertools.combinations(languages, 2))}
     found: dict[str, np.ndarray] = {}
     for name, seed, group, a, b, number in zip(
         *(frame[column] for column in (key, "seed", "group", "language_a", "language_b", value)), strict=True
     ):
         table = found.setdefault(name, np.full((len(strata), len(pairs)), np.nan))
-        table[places[seed, group], pairs[a, b]] = number
+        table[places[seed, group], pairs[frozenset((a, b))]] = number
     return found
 
 

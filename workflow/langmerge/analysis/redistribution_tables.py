@@ -50,9 +50,12 @@ def _cells(found: Estimate, n: int) -> Row:
 def share_rows(
     head: Row, languages: Sequence[str], roles: Sequence[str], base: Baseline, found: Changes
 ) -> Iterator[Row]:
-    """dE of each language, then of each role's mean over languages; ``n`` is the number of units."""
+    """dE of each language, then each role's mean over languages where there are several; ``n`` is the number of units.
+
+    There is no role row where all languages have one role: over all languages, dE of the union is 0.
+    """
     named = [(role, language, [k]) for k, (role, language) in enumerate(zip(roles, languages, strict=True))]
-    for role in dict.fromkeys(roles):
+    for role in dict.fromkeys(roles) if len(set(roles)) > 1 else []:
         named.append((role, "", [k for k, other in enumerate(roles) if other == role]))
     for measure, name in enumerate(redistribution.SETS):
         for role, language, chosen in named:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from langmerge.spans import SPANS
 LENGTH = "length"  # the variant without what follows from the sentences' lengths
 SHUFFLES = 1  # of the Procrustes null: a sum of so many singular values hardly varies
 LEVEL = 0.95
-LANGUAGE_VARIANTS = {"mean": (*cka.VARIANTS, LENGTH), "last": ("raw",)}  # by pool
+LANGUAGE_VARIANTS = {"mean": ("raw", "drop_sink", LENGTH), "last": ("raw",)}  # by pool
 
 
 def _estimate(values: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -70,22 +70,29 @@ def similarity_rows(
     ranks for each model (``model_b`` is empty, and so is ``null``).
     """
     base = labels.index(baseline)
-    pairs = list(combinations(range(len(labels)), 2))
+    pairs = list(itertools.combinations(range(len(labels)), 2))
     rotated = [(base, other) for other in range(len(labels)) if other != base]
+    kept: list[tuple[str, str, str, Row]] = []
     for variant, transform in cka.VARIANTS.items():
         x = transform(stack)
-        for measure, a, b, values in pair_rows(x, blocks, pairs, rotated, seed):
-            yield {**head, "model_a": labels[a], "model_b": labels[b], "variant": variant, "measure": measure, **values}
-        for measure, found in zip(("effective_rank", "stable_rank"), similarity.ranks(x, blocks), strict=True):
-            estimate = _estimate(found)
-            for m, label in enumerate(labels):
-                values = _row((v[m] for v in estimate), x.shape[1], math.nan)
-                yield {**head, "model_a": label, "model_b": "", "variant": variant, "measure": measure, **values}
+        if not kept or not torch.equal(x, stack):  # without sinks, nothing is dropped
+            kept = [(m, labels[a], labels[b], values) for m, a, b, values in pair_rows(x, blocks, pairs, rotated, seed)]
+            kept += [(measure, labels[m], "", values) for measure, m, values in rank_rows(x, blocks)]
+        for measure, a, b, values in kept:
+            yield {**head, "model_a": a, "model_b": b, "variant": variant, "measure": measure, **values}
+
+
+def rank_rows(stack: torch.Tensor, blocks: np.ndarray) -> Iterator[tuple[str, int, Row]]:
+    """Effective and stable rank of each of the representations [M, n, d]: measure, place, values."""
+    for measure, found in zip(("effective_rank", "stable_rank"), similarity.ranks(stack, blocks), strict=True):
+        estimate = _estimate(found)
+        for m in range(len(stack)):
+            yield measure, m, _row((v[m] for v in estimate), stack.shape[1], math.nan)
 
 
 def language_rows(
-    head: Row, names: Sequence[tuple[str, str]], pairs: Sequence[tuple[int, int]], stack: torch.Tensor,
-    blocks: np.ndarray, permutations: int, seed: int,
+    names: Sequence[tuple[str, str]], pairs: Sequence[tuple[int, int]], stack: torch.Tensor, blocks: np.ndarray,
+    permutations: int, seed: int,
 ) -> Iterator[Row]:  # fmt: skip
     """All measures of ``pairs`` of languages at one layer of one model; ``stack`` [K, n, d] has a language each.
 
@@ -101,7 +108,6 @@ def language_rows(
     every += pair_rows(stack, blocks, pairs, pairs, seed)
     for measure, a, b, values in every:
         yield {
-            **head,
             "language_a": names[a][0],
             "language_b": names[b][0],
             "direction_a": names[a][1],
@@ -163,25 +169,19 @@ def _all_languages(
     for span in SPANS:
         names = [(language_of(direction, span), str(direction)) for direction in directions]
         pairs = language_pairs(directions, span)
-        for label in spec["models"] if pairs else []:
-            for layer in range(summary.layers + 1):
-                for pool in summary.pools:
-                    states = [read_representation(folders[label], name, span, pool, layer) for _, name in names]
-                    stack = torch.stack(states).to(device)
-                    for variant in LANGUAGE_VARIANTS[pool]:
-                        if variant == LENGTH and span not in lengths:
-                            continue
-                        x = (
-                            regress_out(stack, np.log(np.stack(lengths[span])))
-                            if variant == LENGTH
-                            else cka.VARIANTS[variant](stack)
-                        )
-                        head = {
-                            "model": label,
-                            "span": span,
-                            "layer": layer,
-                            "layers": summary.layers,
-                            "pool": pool,
-                            "variant": variant,
-                        }
-                        yield from language_rows(head, names, pairs, x, blocks, spec["permutations"], spec["seed"])
+        places = itertools.product(spec["models"], range(summary.layers + 1), summary.pools) if pairs else ()
+        for label, layer, pool in places:
+            states = [read_representation(folders[label], name, span, pool, layer) for _, name in names]
+            stack = torch.stack(states).to(device)
+            head = {"model": label, "span": span, "layer": layer, "layers": summary.layers, "pool": pool}
+            kept: list[Row] = []
+            for variant in LANGUAGE_VARIANTS[pool]:
+                if variant == LENGTH:
+                    if span not in lengths:
+                        continue
+                    x = regress_out(stack, np.log(np.stack(lengths[span])))
+                else:
+                    x = cka.VARIANTS[variant](stack)
+                if not kept or not torch.equal(x, stack):
+                    kept = list(language_rows(names, pairs, x, blocks, spec["permutations"], spec["seed"]))
+                yield from ({**head, "variant": variant, **row} for row in kept)

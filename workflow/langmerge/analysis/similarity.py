@@ -14,6 +14,7 @@ from langmerge.analysis.cka import centre
 
 NEIGHBOURS = 10
 SHARE = 4  # at most this part of the other sentences are neighbours: among few sentences all would be
+BLOCKS = 10  # of the neighbours' jackknife
 ELEMENTS = 2**25  # of similarities held at once
 
 
@@ -42,10 +43,11 @@ def mutual_neighbours(x: torch.Tensor, blocks: np.ndarray) -> torch.Tensor:
     mean_i |N_k(x_i) and N_k(y_i)| / k, N_k the k sentences of largest cosine after centring (Huh et al., arXiv
     2405.07987, section 2, centred since a common direction would else decide all cosines). Local where CKA is global;
     1 for rotated copies, :func:`chance` for unrelated data. Without a block its sentences are no neighbours either.
+    The blocks are joined to at most 10: each costs a comparison of all neighbours.
     """
     x = centre(x)
     _, n, _ = x.shape
-    k, leaves = neighbours(n), members(blocks, x.device)
+    k, leaves = neighbours(n), members(blocks % BLOCKS, x.device)
     largest = int(leaves.sum(0).max())
     norms = x.norm(dim=-1, keepdim=True)
     unit = torch.where(norms > 0, x / norms, 0)
@@ -118,8 +120,7 @@ def procrustes(x: torch.Tensor, pairs: torch.Tensor, blocks: np.ndarray) -> torc
     """
     x = compact(centre(x))
     a, b = x[pairs[:, 0]], x[pairs[:, 1]]
-    _, rotation = _polar(a.mT @ b)
-    matched = a @ rotation
+    matched = a @ _nearest_rotation(a.mT @ b)
     leaves = members(blocks, x.device)
     cross = _kept(matched, b, leaves)
     return _distance(cross, _kept(a, a, leaves), _kept(b, b, leaves))
@@ -133,7 +134,8 @@ def procrustes_null(x: torch.Tensor, pairs: torch.Tensor, shuffles: int, seed: i
     found = []
     for _ in range(shuffles):
         order = torch.from_numpy(generator.permutation(x.shape[1])).to(x.device)
-        values, _ = _polar(x[pairs[:, 0]].mT @ x[pairs[:, 1]][:, order])
+        cross = x[pairs[:, 0]].mT @ x[pairs[:, 1]][:, order]
+        values = torch.linalg.eigvalsh(cross.mT @ cross).clamp(min=0).sqrt()  # to eight digits, plenty for a null
         found.append(_distance(values.sum(-1), own[:, 0], own[:, 1]))
     return torch.stack(found).mean(0) if found else x.new_full((len(pairs),), torch.nan)
 
@@ -143,8 +145,8 @@ def _distance(cross: torch.Tensor, own_x: torch.Tensor, own_y: torch.Tensor) -> 
     return torch.where(norm > 0, 2 - 2 * cross / norm, torch.nan).clamp(min=0)
 
 
-def _polar(c: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Singular values [P, r] of ``c`` [P, r, r], and the matrix nearest to it among the orthogonal ones [P, r, r].
+def _nearest_rotation(c: torch.Tensor) -> torch.Tensor:
+    """The orthogonal matrix Q [P, r, r] nearest to ``c`` [P, r, r], which maximises <Q, c>.
 
     By an eigendecomposition, which is half the work of a singular value decomposition on a CPU and far less on a GPU.
     """
@@ -153,7 +155,7 @@ def _polar(c: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     # As norms of images: roots of eigenvalues have half the digits
     values = image.norm(dim=-2)
     scale = torch.where(values > 1e-12 * values.amax(-1, keepdim=True), values, torch.inf)
-    return values, (image / scale[:, None]) @ vectors.mT
+    return (image / scale[:, None]) @ vectors.mT
 
 
 def _kept(x: torch.Tensor, y: torch.Tensor, leaves: torch.Tensor) -> torch.Tensor:

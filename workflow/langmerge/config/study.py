@@ -297,6 +297,19 @@ class Landscape(Section):
         return self
 
 
+class Ablation(Section):
+    """What the language units of a model do, found by switching them off; in bits per byte of the target."""
+
+    models: list[Name] = Field(
+        ["base"],
+        min_length=1,
+        description="Models whose units are switched off: `base`, languages (their specialists), `joint`, or some of "
+        "`analysis.merges`.",
+    )
+    sentences: Annotated[int, Field(ge=8)] = Field(32, description="Sentence pairs per language, for losses.")
+    draws: Annotated[int, Field(ge=2)] = Field(8, description="Sets of random units for each language.")
+
+
 RankingName = Literal[
     "mutual_information", "selectivity_index", "exclusivity", "average_precision", "lape", "mount_doom"
 ]
@@ -347,6 +360,9 @@ class Analysis(Section):
     seed: int = Field(1, description="Seed of the shuffles.")
     landscape: Landscape | None = Field(
         default_factory=lambda: Landscape.model_validate({}), description="The loss landscape; none when empty."
+    )
+    ablation: Ablation | None = Field(
+        default_factory=lambda: Ablation.model_validate({}), description="Units switched off; none when empty."
     )
     damage: Damage | None = Field(
         default_factory=lambda: Damage.model_validate({}),

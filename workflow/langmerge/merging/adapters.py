@@ -76,8 +76,13 @@ class AdapterView(Source):
             return exact.to(torch.float32)
         return values
 
+    def file(self, name: str) -> bytes | None:
+        """A file of the base, but the adapter's own tokenizer.json if it has one: it is to be the same."""
+        path = self.adapter.folder / name
+        return path.read_bytes() if name == "tokenizer.json" and path.is_file() else self._base.file(name)
+
     def json(self, file: str) -> dict[str, Any] | None:
-        """A JSON file of the base, but the adapter's own tokenizer.json if it has one: it is to be the same."""
+        """The same as JSON."""
         path = self.adapter.folder / file
         if file != "tokenizer.json" or not path.is_file():
             return self._base.json(file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from langmerge.config import Study
+from langmerge.plan.ablation import add_ablation
 from langmerge.plan.analysis import add_measurements
 from langmerge.plan.corpora import add_corpora
 from langmerge.plan.damage import add_damage
@@ -12,6 +13,7 @@ from langmerge.plan.graph import Draft, Job, Plan, group_name
 from langmerge.plan.landscape import add_landscape
 from langmerge.plan.models import add_base, add_extra_models, add_joint, add_specialists
 from langmerge.plan.patches import add_patches
+from langmerge.plan.replication import add_replication
 from langmerge.plan.scores import add_comparisons, add_evaluation, add_sweeps
 from langmerge.plan.weighing import add_weighing
 
@@ -40,9 +42,11 @@ def build(study: Study, name: str, root: str = "results") -> Plan:
             add_measurements(draft, seed, group, names)
             add_landscape(draft, seed, group, names)
             add_weighing(draft, seed, group, names)
+            add_ablation(draft, seed, group, names)
             add_patches(draft, seed, group, names)
     comparisons = add_comparisons(draft)
     add_damage(draft, comparisons)
+    add_replication(draft)
     _add_report(draft, comparisons)
     return Plan(name, study, draft.models, tuple(draft.systems), draft.jobs)
 
@@ -59,6 +63,7 @@ def _add_report(draft: Draft, comparisons: str) -> None:
     for rule, place in (
         ("measure_models", "measurements"),
         ("survey_landscape", "landscape"),
+        ("ablate_units", "ablation"),
         ("sweep_merges", "sweeps"),
         ("weigh_models", "weighing"),
         ("sweep_patches", "patches"),
@@ -66,8 +71,9 @@ def _add_report(draft: Draft, comparisons: str) -> None:
         for job in draft.jobs.values():
             if job.rule == rule:
                 inputs[f"{place}/{job.folder.partition(f'/{place}/')[2]}"] = job.folder
-    if (damage := f"{draft.root}/damage") in draft.jobs:
-        inputs["damage"] = damage
+    for name in ("damage", "replication"):
+        if (folder := f"{draft.root}/{name}") in draft.jobs:
+            inputs[name] = folder
     for model in draft.models.values():
         if model.kind == "train":
             inputs[f"costs/seed{model.seed}/{model.name}"] = model.folder
