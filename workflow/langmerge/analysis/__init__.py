@@ -9,6 +9,8 @@ every observed site (:mod:`.neurons`, :mod:`.selection`, :mod:`.precision`) and 
 - ``units``, ``layers``, ``overlaps``: selective units by model, span, site, ranking, language and layer; where over
   depth they lie; what two languages share;
 - ``flows``, ``turnovers``: what becomes of the baseline's units;
+- ``similarity``, ``languages``: further measures between models, and between languages inside a model;
+- ``redistribution``, ``verdicts``: whether fine-tuning sharpens units or redistributes them;
 - ``neurons``, ``turnover``: the same of gate events in the headline ranking; ``usage``: alignment of firing rates;
 - ``embedding_rows``, ``embedding_tokens``: tokens that are one language's own.
 """

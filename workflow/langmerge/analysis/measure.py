@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from langmerge import models, provenance
-from langmerge.analysis import angles, embedding, neurons, tables, units
+from langmerge.analysis import angles, embedding, neurons, redistribution_tables, representations, tables, units
 from langmerge.analysis.observations import (
     Summary,
     read_counts,
@@ -186,6 +186,8 @@ def measure(spec: Mapping[str, Any], folders: Mapping[str, Path], out: Path) -> 
     summary = read_summaries(spec, folders)
     baseline = folders[spec["baseline"]]
     found = write_units(spec, summary, folders, out)
+    representations.write_similarity(spec, summary, folders, out)
+    redistribution_tables.write_redistribution(spec, summary, folders, out)
     rows = read_rows(baseline)
     tables.write_csv(out / "embedding_rows.csv", embedding.row_rows(summary.languages, rows))
     tables.write_csv(out / "embedding_tokens.csv", embedding.token_rows(summary.languages, rows))

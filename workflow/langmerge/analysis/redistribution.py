@@ -13,14 +13,15 @@ the baseline again, on other sentences, would give.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
 from langmerge.analysis import jackknife, neurons
-from langmerge.analysis.neurons import Ranking, Thresholds, leave_one_out
+from langmerge.analysis.neurons import Ranking, Thresholds
 
 SPLITS = 40  # of the baseline into halves
 PERMUTATIONS = 10  # of the languages
@@ -28,7 +29,7 @@ BAND = 0.95  # of the split-half differences lie within the null's band
 
 SHARPENS, REDISTRIBUTES, INCONCLUSIVE = "sharpens", "redistributes", "inconclusive"
 
-LeftOut = list[tuple[np.ndarray, np.ndarray]]  # p [K, N] and tokens [K]: all sentences, then without each block
+Part = tuple[np.ndarray, np.ndarray]  # probabilities p [K, N] and tokens [K] of some sentences
 
 
 def shares(p: np.ndarray) -> np.ndarray:
@@ -50,7 +51,11 @@ def _union(values: np.ndarray, sets: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Firing:
-    """One model at one site and span: events ``counts`` [K, G, N] of N units in K languages, ``tokens`` [K, G]."""
+    """One model at one site and span: events ``counts`` [K, G, N] of N units in K languages, ``tokens`` [K, G].
+
+    Replicates, R = 1 + G of them, are all sentences and then all but one block. Probabilities are made anew each time:
+    those of a model of 400,000 units, without each block, would not fit into memory.
+    """
 
     counts: np.ndarray
     tokens: np.ndarray
@@ -71,25 +76,49 @@ class Firing:
         return all((self.tokens[:, half].sum(1) > 0).all() for half in self.halves)
 
     @cached_property
-    def folds(self) -> tuple[LeftOut, LeftOut]:
-        """Probabilities in the two halves, each with and without each of its blocks."""
-        first, second = (leave_one_out(self.counts[:, half], self.tokens[:, half]) for half in self.halves)
+    def sums(self) -> tuple[np.ndarray, np.ndarray]:
+        """Events int64 [K, N] in each half."""
+        first, second = (self.counts[:, half].sum(1, dtype=np.int64) for half in self.halves)
         return first, second
 
     @cached_property
-    def whole(self) -> LeftOut:
-        """Probabilities of all sentences, and without each block."""
-        return leave_one_out(self.counts, self.tokens)
+    def removable(self) -> tuple[list[int], list[int]]:
+        """The blocks of each half without which it still has tokens of all languages."""
+        first, second = (
+            [int(g) for g in half if (self.tokens[:, half].sum(1) > self.tokens[:, g]).all()] for half in self.halves
+        )
+        return first, second
 
-    def half(self, blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def fold(self, half: int, left: int) -> Part:
+        """Probabilities in a half: of all its blocks (``left`` 0), or without the left-th removable one."""
+        counts, tokens = self.sums[half], self.tokens[:, self.halves[half]].sum(1)
+        if left:
+            block = self.removable[half][left - 1]
+            counts, tokens = counts - self.counts[:, block], tokens - self.tokens[:, block]
+        return neurons.probabilities(counts, tokens), tokens
+
+    def whole(self) -> Iterator[Part]:
+        """Probabilities of all sentences, then without each removable block of the first half, then of the second."""
+        counts, tokens = self.sums[0] + self.sums[1], self.tokens.sum(1)
+        yield neurons.probabilities(counts, tokens), tokens
+        for block in chain(*self.removable):
+            left = tokens - self.tokens[:, block]
+            yield neurons.probabilities(counts - self.counts[:, block], left), left
+
+    @cached_property
+    def masses(self) -> np.ndarray:
+        """:func:`mass` of each :meth:`whole`, [R]."""
+        return np.array([mass(*part) for part in self.whole()])
+
+    def places(self) -> list[tuple[int, int]]:
+        """The arguments ``left`` of both halves for each :meth:`whole`."""
+        first, second = (len(blocks) for blocks in self.removable)
+        return [(0, 0), *((i + 1, 0) for i in range(first)), *((0, j + 1) for j in range(second))]
+
+    def half(self, blocks: np.ndarray) -> Part:
         """Probabilities and tokens of some blocks."""
         tokens = self.tokens[:, blocks].sum(1)
         return neurons.probabilities(self.counts[:, blocks].sum(1), tokens), tokens
-
-
-def _replicates(first: int, second: int) -> list[tuple[int, int]]:
-    """Places in the two folds: of all sentences, then without each block of either."""
-    return [(0, 0), *((i, 0) for i in range(1, first)), *((0, j) for j in range(1, second))]
 
 
 class Baseline:
@@ -102,16 +131,17 @@ class Baseline:
         """Language units bool [K, N]."""
         return neurons.language_units(p, tokens, self.ranking, self.thresholds)
 
-    @cached_property
-    def fold_sets(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """The units that each half, with and without each of its blocks, selects."""
-        first, second = ([self.sets(*part) for part in fold] for fold in self.firing.folds)
+    def fold_sets(self, firing: Firing) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The units of a model that each half, with and without each of its blocks, selects."""
+        first, second = (
+            [self.sets(*firing.fold(half, left)) for left in range(1 + len(firing.removable[half]))] for half in (0, 1)
+        )
         return first, second
 
     @cached_property
-    def masses(self) -> np.ndarray:
-        """:func:`mass` of all sentences and without each block, [1 + G]."""
-        return np.array([mass(*part) for part in self.firing.whole])
+    def own_sets(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """:meth:`fold_sets` of the baseline."""
+        return self.fold_sets(self.firing)
 
     @cached_property
     def floor(self) -> float:
@@ -132,7 +162,8 @@ class Baseline:
     def splits(self) -> list[tuple[np.ndarray, ...]]:
         """Differences of two random halves of the baseline: dE [K] over all units, own units, refitted sets; mass."""
         generator = np.random.Generator(np.random.Philox(key=self.seed))
-        chosen = self.sets(*self.firing.whole[0])
+        chosen = self.sets(*next(self.firing.whole()))
+        whole = self.firing.masses[0]
         found: list[tuple[np.ndarray, ...]] = []
         for _ in range(SPLITS):
             order = generator.permutation(self.firing.used)
@@ -141,7 +172,7 @@ class Baseline:
                 (p, n), (q, m) = halves
                 change = shares(q) - shares(p)
                 refitted = _union(shares(q), self.sets(q, m)) - _union(shares(p), self.sets(p, n))
-                relative = np.array([(mass(q, m) - mass(p, n)) / self.masses[0] if self.masses[0] > 0 else np.nan])
+                relative = np.array([(mass(q, m) - mass(p, n)) / whole if whole > 0 else np.nan])
                 found.append((_union(change, chosen), _own(change, chosen), refitted, relative))
         return found
 
@@ -179,25 +210,19 @@ class Changes:
 
 def changes(base: Baseline, other: Firing) -> Changes:
     """dE of ``other``, which read the same sentences; units are chosen in one half and measured in the other."""
-    places = _replicates(*(len(fold) for fold in base.firing.folds))
-    own_sets = tuple([base.sets(*part) for part in fold] for fold in other.folds)
+    own_sets = base.fold_sets(other)
 
     def across(chosen_in: int, place: tuple[int, int]) -> list[np.ndarray]:
         c, m = chosen_in, 1 - chosen_in
-        before, after = (shares(firing.folds[m][place[m]][0]) for firing in (base.firing, other))
-        sets, refitted = base.fold_sets[c][place[c]], own_sets[c][place[c]]
+        before, after = (shares(firing.fold(m, place[m])[0]) for firing in (base.firing, other))
+        sets, refitted = base.own_sets[c][place[c]], own_sets[c][place[c]]
         change = after - before
-        return [
-            _union(change, sets),
-            _own(change, sets),
-            _union(after, refitted) - _union(before, sets),
-        ]
+        return [_union(change, sets), _own(change, sets), _union(after, refitted) - _union(before, sets)]
 
-    found = np.array([[across(c, place) for c in (0, 1)] for place in places]).mean(1)  # [R, 3, K]
-    masses = np.array([mass(*part) for part in other.whole])
-    before = base.masses
-    relative = np.divide(masses - before, before, out=np.full(len(before), np.nan), where=before > 0)
-    units = np.mean([fold[0].sum(1) for fold in base.fold_sets], axis=0)
+    found = np.array([[across(c, place) for c in (0, 1)] for place in base.firing.places()]).mean(1)  # [R, 3, K]
+    before, after = base.firing.masses, other.masses
+    relative = np.divide(after - before, before, out=np.full(len(before), np.nan), where=before > 0)
+    units = np.mean([fold[0].sum(1) for fold in base.own_sets], axis=0)
     return Changes(found.swapaxes(0, 1), relative, units)
 
 

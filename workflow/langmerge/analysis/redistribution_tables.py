@@ -76,7 +76,7 @@ def mass_rows(head: Row, base: Baseline, firing: Firing, found: Changes | None) 
     ``n`` is the number of units.
     """
     where = {**head, "set": "all", "role": "", "language": ""}
-    values = np.array([redistribution.mass(*part) for part in firing.whole])
+    values = firing.masses
     low, high = jackknife.interval(values[0], values[1:])
     units = firing.counts.shape[2]
     yield {
@@ -116,7 +116,7 @@ def write_redistribution(spec: Mapping[str, Any], summary: Summary, folders: Map
         firing = read_firing(folders[baseline], s)
         if len(languages) < 2 or not firing.enough:
             continue
-        base = Baseline(firing, ranking, neurons.fit_thresholds(*firing.whole[0], ranking), spec["seed"])
+        base = Baseline(firing, ranking, neurons.fit_thresholds(*next(firing.whole()), ranking), spec["seed"])
         for label in spec["models"]:
             head: Row = {"model": label, "span": span, "site": SITE, "ranking": ranking.name}
             if label == baseline:

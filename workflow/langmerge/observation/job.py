@@ -64,15 +64,15 @@ def count_tensors(meters: Mapping[str, Meter], task: Task) -> dict[str, np.ndarr
 
 
 def _write_losses(path: Path, task: Task, sentences: Sequence[Sentences], losses: np.ndarray) -> None:
-    """One row per sentence: nats of its target span, and that span's tokens and UTF-8 bytes."""
-    columns = ["direction", "id", "block", "target_tokens", "target_bytes", "nll"]
+    """One row per sentence: nats of its target span, the tokens of both spans and the target's UTF-8 bytes."""
+    columns = ["direction", "id", "block", "source_tokens", "target_tokens", "target_bytes", "nll"]
     names = [(str(s.direction), key, text) for s in sentences for key, text in zip(s.ids, s.targets, strict=True)]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         for (direction, key, text), sequence, block, nll in zip(names, task.encoded, task.blocks, losses, strict=True):
-            tokens = sequence.target[1] - sequence.target[0]
-            writer.writerow([direction, key, block, tokens, len(text.encode()), f"{nll:.9g}"])
+            tokens = [end - start for start, end in (sequence.source, sequence.target)]
+            writer.writerow([direction, key, block, *tokens, len(text.encode()), f"{nll:.9g}"])
 
 
 def _baseline(folder: Path, summary: Mapping[str, Any], label: Path) -> dict[str, torch.Tensor]:
