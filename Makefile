@@ -25,7 +25,7 @@ test: install
 test-slow: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m slow
 
-# mergekit and peft in an environment of their own: they pin what this project does not.
+# mergekit with peft, and FusionBench, in environments of their own: they pin what this project does not.
 PEERS := .venv-peers
 
 $(PEERS)/.installed:
@@ -34,8 +34,17 @@ $(PEERS)/.installed:
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check mergekit==0.1.5 peft==0.21.2
 	@touch $@
 
-conformance: install $(PEERS)/.installed
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive LANGMERGE_PEERS=$(abspath $(PEERS))/bin/python $(BIN)/python -m pytest -m conformance tests/conformance
+FUSION_BENCH := .venv-fusion-bench
+
+$(FUSION_BENCH)/.installed:
+	$(PYTHON) -m venv $(FUSION_BENCH)
+	$(FUSION_BENCH)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(FUSION_BENCH)/bin/python -m pip install --quiet --disable-pip-version-check fusion-bench==0.2.33
+	@touch $@
+
+conformance: install $(PEERS)/.installed $(FUSION_BENCH)/.installed
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive LANGMERGE_PEERS=$(abspath $(PEERS))/bin/python \
+	LANGMERGE_FUSION_BENCH=$(abspath $(FUSION_BENCH))/bin/python $(BIN)/python -m pytest -m conformance tests/conformance
 
 lint: install
 	$(BIN)/ruff check .

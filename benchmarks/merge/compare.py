@@ -37,12 +37,15 @@ METHODS = {
     "della_linear": {"weight": 0.3, "density": 0.5, "epsilon": 0.1},
     "breadcrumbs": {"weight": 0.3, "density": 0.9, "gamma": 0.01},
     "breadcrumbs_ties": {"weight": 0.3, "density": 0.9, "gamma": 0.01},
-    "sce": {"select_topk": 0.5},
+    "sce": {},
     "ram": {},
     "arcee_fusion": {},
     "nearswap": {},
 }
 """Method -> parameters of each model."""
+
+SHARED = {"sce": {"select_topk": 0.5}}
+"""Parameters of the merge for methods of any number of models."""
 
 PAIRS = {"slerp": {"t": 0.5}, "nuslerp": {}, "nearswap": {"t": 0.001}, "arcee_fusion": {}}
 """Methods for two models -> parameters of the merge."""
@@ -61,8 +64,8 @@ def document(method, models):
     result = {"merge_method": method, "models": entries, "dtype": "float32", "out_dtype": "bfloat16"}
     if method not in WITHOUT_BASE:
         result["base_model"] = str(base)
-    if PAIRS.get(method):
-        result["parameters"] = PAIRS[method]
+    if shared := PAIRS.get(method) or SHARED.get(method):
+        result["parameters"] = shared
     return result
 
 
