@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from planted_tables import write_damage, write_landscape, write_patches, write_weighing
 
 from langmerge import config, plan
 from langmerge.evaluation.scoring import Scored, score_outputs, write
@@ -348,6 +349,14 @@ def finish(values: config.Study, root: Path) -> Finished:
             write_training(Path(job.folder), job.spec["steps"])
         elif job.rule == "measure_models":
             write_measurements(job, languages)
+        elif job.rule == "weigh_models":
+            write_weighing(job)
+        elif job.rule == "survey_landscape":
+            write_landscape(job, languages)
+        elif job.rule == "sweep_patches":
+            write_patches(job, languages)
+        elif job.rule == "predict_damage":
+            write_damage(job)
         elif job.rule == "check_corpora":
             write_contamination(Path(job.folder), languages, pivot)
     comparing = next(job for job in planned.jobs.values() if job.rule == "compare_systems")

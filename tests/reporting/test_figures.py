@@ -33,7 +33,7 @@ def drawn(document: Document) -> dict[str, Figure]:
 def test_the_whole_study_has_all_figures(drawn: dict[str, Figure]) -> None:
     assert set(drawn) == {
         "retention", "drift", "pairs", "cka", "angles", "maps", "neurons_from_en", "neurons_to_en", "usage", "grid",
-        "training",
+        "training", "predictors", "damage", "patches_task_arithmetic", "lines", "plane", "pairs_inside", "task_vectors",
     }  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def test_outer_axes_are_labelled_and_nothing_is_empty(drawn: dict[str, Figure]) 
         for ax in axes:
             assert ax.has_data(), name
         for ax in (ax for ax in axes if ax.get_label() == "<colorbar>"):
-            assert ax.get_ylabel(), name
+            assert ax.get_ylabel() or ax.get_xlabel(), name
         by_column: dict[int, list] = {}
         by_row: dict[int, list] = {}
         for ax in panels:
@@ -178,7 +178,7 @@ def test_angles_are_those_of_the_table(results: Results) -> None:
     ax = next(ax for ax in figure.drawing.axes if ax.get_title() == "en→xx, target span")
     lines = {line.get_label(): np.asarray(line.get_ydata()) for line in ax.lines}
     trained = [results.direction("from-en", code) for code in results.languages]
-    table = results.angles.query("group == 'from-en' and span == 'target'")
+    table = results.table("measurements/angles").query("group == 'from-en' and span == 'target'")
     pairs = table[table.model_a.isin(trained) & table.model_b.isin(trained)]
     np.testing.assert_allclose(lines["specialist–specialist"], pairs.groupby("layer").median_degrees.mean())
     np.testing.assert_allclose(lines["random subspaces"], 60)
@@ -192,7 +192,9 @@ def test_maps_show_every_model_once_and_keep_distances(results: Results) -> None
     for ax in figure.drawing.axes:
         assert ax.get_aspect() == 1
         assert ax.get_xlim() == figure.drawing.axes[0].get_xlim()
-    table = results.mds.query("group == 'to-en' and span == 'target' and direction == 'all' and layer == 0")
+    table = results.table("measurements/mds").query(
+        "group == 'to-en' and span == 'target' and direction == 'all' and layer == 0"
+    )
     table = table[table.seed == table.seed.min()]
     ax = next(ax for ax in figure.drawing.axes if ax.get_title() == "xx→en, layer 0")
     points = [(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines]

@@ -67,39 +67,43 @@ def test_numbers_and_intervals_stand_in_the_text(results: Results) -> None:
 
 def test_the_opposite_is_not_reproduced(results: Results) -> None:
     """With the direction groups' names swapped, merging costs more into the pivot."""
-    swapped = results.cka.assign(group=results.cka.group.map({"from-en": "to-en", "to-en": "from-en"}))
+    swapped = results.table("measurements/cka").assign(
+        group=results.table("measurements/cka").group.map({"from-en": "to-en", "to-en": "from-en"})
+    )
     turned = swapped.assign(
         model_a=swapped.model_a.map(lambda name: "-".join(reversed(name.split("-")))),
         model_b=swapped.model_b.map(lambda name: "-".join(reversed(name.split("-")))),
     )
-    assert findings.representations_part(replace(results, cka=turned)).verdict == NOT_REPRODUCED
+    assert findings.representations_part(results.with_table("measurements/cka", turned)).verdict == NOT_REPRODUCED
 
 
 def test_angles_by_depth(results: Results) -> None:
     """The slope is that of the raw layers; of several direction groups, none may fall."""
-    table = results.angles
+    table = results.table("measurements/angles")
     measured = findings.angles_grow(results).measured
     slopes = [float(text.split()[0]) for text in measured.split("slope ")[1:]]
     assert slopes == pytest.approx([6, 6], abs=0.2)
 
     def outcome(degrees: pd.Series) -> str:
-        return findings.angles_grow(replace(results, angles=table.assign(median_degrees=degrees))).verdict
+        return findings.angles_grow(
+            results.with_table("measurements/angles", table.assign(median_degrees=degrees))
+        ).verdict
 
     falling = 40 - table.median_degrees
     assert outcome(falling) == NOT_REPRODUCED
     assert outcome(falling.where(table.group == "to-en", table.median_degrees)) == NOT_REPRODUCED
     flat = 0 * table.layer + 20.0
     assert outcome(flat) == INCONCLUSIVE
-    noisy = replace(results, angles=table.assign(standard_error=50.0))
+    noisy = results.with_table("measurements/angles", table.assign(standard_error=50.0))
     assert findings.angles_grow(noisy).verdict == INCONCLUSIVE
-    one_layer = replace(results, angles=table[table.layer == 0])
+    one_layer = results.with_table("measurements/angles", table[table.layer == 0])
     assert findings.angles_grow(one_layer).verdict == NOT_TESTABLE
-    assert findings.angles_grow(replace(results, angles=pd.DataFrame())).verdict == NOT_TESTABLE
+    assert findings.angles_grow(results.with_table("measurements/angles", pd.DataFrame())).verdict == NOT_TESTABLE
 
 
 def test_neurons_in_the_middle(results: Results) -> None:
-    moved = results.neurons.assign(layer=(results.neurons.layer + 1) % 4)
-    assert findings.neurons_at_the_ends(replace(results, neurons=moved)).verdict == NOT_REPRODUCED
+    moved = results.table("measurements/neurons").assign(layer=(results.table("measurements/neurons").layer + 1) % 4)
+    assert findings.neurons_at_the_ends(results.with_table("measurements/neurons", moved)).verdict == NOT_REPRODUCED
 
 
 def test_an_optimum_at_the_end_of_the_grid(results: Results) -> None:

@@ -45,8 +45,8 @@ FRENCH = {
     "observe_model observations/seed1/from-en/en-fr",
     "observe_model observations/seed1/to-en/fr-en",
 }
-# From three languages on, the study's pair merges are enough to ask what foretells damage.
-DAMAGE = {"predict_damage damage"}
+# From three languages on there are enough pair merges to ask what foretells damage, and languages to tell units apart.
+DAMAGE = {"predict_damage damage"} | {f"ablate_units ablation/seed1/{g}" for g in GROUPS}
 # Every model is scored on every direction, so a new language is scored by the old models too; none of them is trained.
 NEW_LANGUAGE = (
     FRENCH

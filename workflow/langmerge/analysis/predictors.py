@@ -150,9 +150,9 @@ def measures(
         known &= own[0] | own[-1]
     parts = []
     for column, called in table.values.items():
-        names = [pd.Series(table.prefix, index=frame.index), *(frame[name] for name in table.names)]
-        names[1:1] = [pd.Series(called, index=frame.index)] if called else []
-        title = names[0].str.cat(names[1:], sep=".") if len(names) > 1 else names[0]
+        title = pd.Series(f"{table.prefix}.{called}" if called else table.prefix, index=frame.index)
+        for name in table.names:
+            title = title.str.cat(frame[name], sep=".")
         title = title.str.rstrip(".")  # a name may be empty
         layer = frame["layer"] if table.layers else 0
         parts.append(
@@ -169,10 +169,10 @@ def _over_layers(long: pd.DataFrame, how: tuple[str, ...]) -> pd.DataFrame:
     """Columns a, b, measure, value: the mean of all rows, or for each way over layers ``<measure>.<way>``."""
     keys = ["a", "b", "measure"]
     if not how:
-        return long.groupby(keys, sort=False, as_index=False)["value"].mean()
+        return long.groupby(keys, sort=False)["value"].mean().reset_index()
     found = {"mean": long, "last": long[long.layer == long.layer.max()]}
     parts = [found[way].assign(measure=found[way].measure + f".{way}") for way in how]
-    return pd.concat(parts).groupby(keys, sort=False, as_index=False)["value"].mean()
+    return pd.concat(parts).groupby(keys, sort=False)["value"].mean().reset_index()
 
 
 def _both(long: pd.DataFrame, languages: Mapping[str, str]) -> Iterator[tuple[str, str, str, float]]:
@@ -180,7 +180,8 @@ def _both(long: pd.DataFrame, languages: Mapping[str, str]) -> Iterator[tuple[st
     place = {code: i for i, code in enumerate(languages)}
     in_order = long.a.map(place) < long.b.map(place)
     ordered = long.assign(a=long.a.where(in_order, long.b), b=long.b.where(in_order, long.a))
-    for (a, b, measure), value in ordered.groupby(["a", "b", "measure"], sort=False)["value"].mean().items():
+    means = _over_layers(ordered, ())
+    for a, b, measure, value in zip(means.a, means.b, means.measure, means.value, strict=True):
         yield a, b, measure, float(value)
 
 

@@ -64,6 +64,7 @@ def _add_report(draft: Draft, comparisons: str) -> None:
         ("measure_models", "measurements"),
         ("survey_landscape", "landscape"),
         ("ablate_units", "ablation"),
+        ("calibrate_model", "calibrations"),
         ("sweep_merges", "sweeps"),
         ("weigh_models", "weighing"),
         ("sweep_patches", "patches"),

@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from langmerge.provenance import environment_fingerprint
-from langmerge.reporting import figures, figures_angles, figures_models, samples
+from langmerge.reporting import figures, figures_angles, figures_models, headings, samples
 from langmerge.reporting import tables_models as models
 from langmerge.reporting import tables_runs as runs
 from langmerge.reporting.figures import Figure
+from langmerge.reporting.figures_damage import forest_figure, scatter_figure
+from langmerge.reporting.figures_landscape import line_figure, matrix_figure, plane_figure
+from langmerge.reporting.figures_patches import patch_figure
+from langmerge.reporting.figures_weights import weight_figure
 from langmerge.reporting.findings import Finding, find, findings_table, summary
 from langmerge.reporting.load import Results
 from langmerge.reporting.samples import Scores, arrow
 from langmerge.reporting.table import Table
+from langmerge.reporting.tables_damage import predictor_table
 from langmerge.reporting.tables_data import data_table, example_table, printable
 from langmerge.reporting.tables_scores import (
     SIGNIFICANT,
@@ -23,16 +28,25 @@ from langmerge.reporting.tables_scores import (
     retention_table,
     score_table,
 )
+from langmerge.reporting.tables_weights import weight_table
 
 LIBRARIES = ("numpy", "pandas", "matplotlib", "sacrebleu", "typst", "jinja2")
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it; ``blocks`` are paragraphs, lists of sentences, tables and figures."""
+    """A heading and what stands under it; ``blocks`` are paragraphs, lists of sentences, tables and figures.
+
+    A title may say what was found after a colon: ``name`` is what stands before it.
+    """
 
     title: str
     blocks: list[str | list[str] | Table | Figure] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The title without the finding, as short as links must be."""
+        return self.title.partition(": ")[0]
 
 
 @dataclass(frozen=True)
@@ -107,6 +121,8 @@ def compose(results: Results) -> Document:
     findings = find(scores)
     merged = any(scores.merges(group) for group in results.groups)
     groups = [group for group in results.groups if scores.rows(group)]
+    patched = results.table("patches/patches")
+    merges = [] if patched.empty else list(dict.fromkeys(patched.onto))
     sections = [
         Section("Summary", [summary(findings)]),
         Section(
@@ -122,7 +138,19 @@ def compose(results: Results) -> Document:
         ),
         Section("Fine-tuning strength", _given(figures.drift_figure(scores))),
         Section("Pairs of languages", _given(figures.pair_figure(scores), pair_table(scores))),
-        Section("Where in the model: the layer patch", _given(patch_table(scores))),
+        Section(
+            headings.damage(results),
+            _given(forest_figure(results), scatter_figure(results), predictor_table(results)),
+        ),
+        Section(
+            headings.patches(results, merges[0]) if merges else "Where in the model the merge breaks",
+            _given(*(patch_figure(results, onto) for onto in merges), patch_table(scores)),
+        ),
+        Section(
+            headings.landscape(results),
+            _given(line_figure(results), plane_figure(results), matrix_figure(results)),
+        ),
+        Section(headings.weights(results), _given(weight_figure(results), weight_table(results))),
         Section(
             "Inside the models",
             _given(

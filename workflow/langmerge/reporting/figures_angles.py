@@ -55,7 +55,7 @@ def _looks(results: Results, models: list[str]) -> dict[str, dict[str, Any]]:
 
 def map_figure(results: Results) -> Figure | None:
     """Maps of the models by layer, a row for each direction group; None without measurements."""
-    table = results.mds
+    table = results.table("measurements/mds")
     if table.empty:
         return None
     table = table[(table.span == SPAN) & (table.direction == ALL) & (table.seed == table.seed.min())].dropna()

@@ -126,7 +126,7 @@ def by_pair(table: pd.DataFrame, value: str) -> pd.DataFrame:
 
 def usage_figure(results: Results) -> Figure | None:
     """Neuron usage alignment by layer, in the form of :func:`cka_figure`; None without measurements."""
-    usage = results.usage
+    usage = results.table("measurements/usage")
     if usage.empty:
         return None
     table = usage.assign(pair=pair_kinds(results, usage))

@@ -226,7 +226,7 @@ def representations_part(results: Results) -> Finding:
         f"into {pivot}; "
         "a third of the way up both agree (CKA above 0.95)."
     )
-    if results.cka.empty:
+    if results.table("measurements/cka").empty:
         return _untestable("P0-4", claim, "measurements of representations")
     out, into = _pairs(results, "from-", "target"), _pairs(results, "to-", "target")
     if out.empty or into.empty:
@@ -251,7 +251,7 @@ def representations_part(results: Results) -> Finding:
 def source_stays(results: Results) -> Finding:
     """P0-5."""
     claim = f"On the source side, specialists out of {results.pivot} stay alike (CKA above 0.90) in every layer."
-    table = _pairs(results, "from-", "source") if not results.cka.empty else pd.DataFrame()
+    table = _pairs(results, "from-", "source") if not results.table("measurements/cka").empty else pd.DataFrame()
     if table.empty:
         return _untestable("P0-5", claim, "measurements of representations")
     means = table.groupby(["model_a", "model_b", "layer"])[["cka", "standard_error"]].mean()

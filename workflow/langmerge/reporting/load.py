@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,21 @@ RATES = (
     "identified",
     "too_short",
 )
-MEASUREMENTS = ("cka", "angles", "mds", "neurons", "turnover", "usage")
+# Tables by place: the folder of a stage's results in the study, for each seed and direction group unless in WHOLE.
+TABLES = {
+    "measurements": (
+        *("cka", "angles", "mds", "similarity", "languages"),
+        *("neurons", "turnover", "usage", "units", "layers", "overlaps", "flows", "turnovers"),
+        *("embedding_rows", "embedding_tokens", "redistribution", "verdicts"),
+    ),
+    "weighing": ("task_vectors", "pairs", "subspaces"),
+    "landscape": ("losses", "line", "barriers", "plane", "fisher", "gradients"),
+    "patches": ("patches",),
+    "ablation": ("ablation",),
+    "damage": ("damage", "predictors"),
+    "replication": ("replication",),
+}
+WHOLE = ("damage", "replication")  # one for the whole study; their rows name seed and group where they have them
 
 
 @dataclass(frozen=True)
@@ -47,10 +61,9 @@ class Results:
 
     ``systems``: one row a scored system (:data:`SYSTEM_COLUMNS`). ``scores``: one a system, split, direction and
     metric. ``rates``: one a system, split and direction (:data:`RATES`). ``trials``: one a candidate of a tuned merge,
-    split in directions. ``merges``: one a chosen merge. ``comparisons`` and what was measured
-    inside the models (:data:`MEASUREMENTS`): as their stages write them, the latter with ``seed`` and ``group``.
-    ``costs``: one a training or sweep. ``logs``: one a logged training step. Frames of what the study does not have are
-    empty.
+    split in directions. ``merges``: one a chosen merge. ``costs``: one a training, sweep or calibration. ``logs``: one
+    a logged training step. ``comparisons`` and ``tables`` (see :meth:`table`): as their stages write them. Frames of
+    what the study does not have are empty.
     """
 
     spec: dict[str, Any]
@@ -61,15 +74,25 @@ class Results:
     comparisons: pd.DataFrame = field(default_factory=pd.DataFrame)
     trials: pd.DataFrame = field(default_factory=pd.DataFrame)
     merges: pd.DataFrame = field(default_factory=pd.DataFrame)
-    cka: pd.DataFrame = field(default_factory=pd.DataFrame)
-    angles: pd.DataFrame = field(default_factory=pd.DataFrame)
-    mds: pd.DataFrame = field(default_factory=pd.DataFrame)
-    neurons: pd.DataFrame = field(default_factory=pd.DataFrame)
-    turnover: pd.DataFrame = field(default_factory=pd.DataFrame)
-    usage: pd.DataFrame = field(default_factory=pd.DataFrame)
     costs: pd.DataFrame = field(default_factory=pd.DataFrame)
     logs: pd.DataFrame = field(default_factory=pd.DataFrame)
     contamination: dict[str, Any] = field(default_factory=dict)
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table of :data:`TABLES` such as ``weighing/pairs``; empty, without columns, where the study has no row.
+
+        All seeds and direction groups, told apart by ``seed`` and ``group`` (but for :data:`WHOLE`). Only empty cells
+        are NaN. :class:`KeyError` for a name that no stage has.
+        """
+        place, _, file = name.partition("/")
+        if file not in TABLES.get(place, ()):
+            raise KeyError(f"no table {name}; expected <place>/<file> of TABLES")
+        return self.tables.get(name, pd.DataFrame())
+
+    def with_table(self, name: str, table: pd.DataFrame) -> Results:
+        """The same results with another table in the place of ``name``."""
+        return replace(self, tables={**self.tables, name: table})
 
     @property
     def study(self) -> dict[str, Any]:
@@ -192,21 +215,38 @@ def _in_order(table: pd.DataFrame, systems: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("name", key=lambda names: names.map(places), kind="stable", ignore_index=True)
 
 
-def _measurements(places: Mapping[str, Path]) -> dict[str, pd.DataFrame]:
-    frames: dict[str, list[pd.DataFrame]] = {name: [] for name in MEASUREMENTS}
-    for place, folder in places.items():
-        seed, _, group = place.partition("/")
-        for name, found in frames.items():
-            path = folder / f"{name}.csv"
-            if path.is_file():
-                found.append(pd.read_csv(path).assign(seed=int(seed.removeprefix("seed")), group=group))
-    return {name: pd.concat(found, ignore_index=True) if found else pd.DataFrame() for name, found in frames.items()}
+def _tables(folders: Mapping[str, Path]) -> dict[str, pd.DataFrame]:
+    """The tables of :data:`TABLES` that have rows, by ``<place>/<file>``."""
+    found: dict[str, list[pd.DataFrame]] = {}
+    for name, folder in folders.items():
+        place, _, rest = name.partition("/")
+        for file in TABLES.get(place, ()):
+            path = folder / f"{file}.csv"
+            if not path.is_file():
+                continue
+            table = _read_table(path)
+            if place not in WHOLE:
+                seed, _, group = rest.partition("/")
+                table = table.assign(seed=int(seed.removeprefix("seed")), group=group)
+            if len(table):
+                found.setdefault(f"{place}/{file}", []).append(table)
+    return {name: pd.concat(tables, ignore_index=True) for name, tables in found.items()}
 
 
-def _costs(trainings: Mapping[str, Path], sweeps: Mapping[str, Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _read_table(path: Path) -> pd.DataFrame:
+    """A table of a stage. "nan" and the like may be names of languages: only empty cells are missing numbers."""
+    try:
+        return pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        place = path.parent
+        raise InputError(f"{path}: not a table ({error}); remove {place} and run snakemake again") from None
+
+
+def _costs(jobs: Mapping[str, Mapping[str, Path]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Costs of all jobs and logs of trainings; ``jobs`` maps kinds to folders by ``seed<n>/<name>``."""
     costs: list[dict[str, Any]] = []
     logs: list[pd.DataFrame] = []
-    for kind, places in (("training", trainings), ("sweep", sweeps)):
+    for kind, places in jobs.items():
         for place, folder in places.items():
             seed, _, name = place.partition("/")
             head: dict[str, Any] = {"kind": kind, "seed": int(seed.removeprefix("seed")), "name": name}
@@ -230,7 +270,9 @@ def load(spec: dict[str, Any], inputs: Mapping[str, Path]) -> Results:
         raise InputError('--inputs: no "systems/..." of the spec is among them; a report needs at least one system')
     scores, rates = _scores(systems, folders)
     trials, merges = (_in_order(table, systems) for table in _sweeps(under("sweeps/")))
-    costs, logs = _costs(under("costs/"), under("sweeps/"))
+    costs, logs = _costs(
+        {"training": under("costs/"), "sweep": under("sweeps/"), "calibration": under("calibrations/")}
+    )
     comparisons = folders.get("comparisons")
     contamination = folders.get("corpora_check")
     return Results(
@@ -245,5 +287,5 @@ def load(spec: dict[str, Any], inputs: Mapping[str, Path]) -> Results:
         costs=costs,
         logs=logs,
         contamination=read_json(contamination / "contamination.json") if contamination else {},
-        **_measurements(under("measurements/")),
+        tables=_tables(folders),
     )

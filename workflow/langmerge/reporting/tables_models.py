@@ -19,7 +19,7 @@ UPPER = 0.15  # share of the layers that counts as the top
 
 def neuron_counts(results: Results) -> pd.DataFrame:
     """Selective neurons in long form: seed, group, model, span, layer, language, units; sets fitted for each model."""
-    table = results.neurons
+    table = results.table("measurements/neurons")
     if table.empty or table["frozen"].all():
         return table
     return table[~table["frozen"].astype(bool)]
@@ -78,7 +78,7 @@ def neuron_table(results: Results) -> Table | None:
 
 def turnover_table(results: Results) -> Table | None:
     """Neurons gained and lost against the base, and how far two sets overlap; None without measurements."""
-    table = results.turnover
+    table = results.table("measurements/turnover")
     if table.empty:
         return None
     languages = list(dict.fromkeys(table.language))
@@ -137,7 +137,7 @@ def pair_kinds(results: Results, table: pd.DataFrame) -> np.ndarray:
 
 def cka_of(results: Results, variant: str = "raw") -> pd.DataFrame:
     """CKA by layer in long form with ``pair``: the kind of models that is compared (:func:`pair_kinds`)."""
-    table = results.cka
+    table = results.table("measurements/cka")
     if table.empty:
         return table
     table = table[table["variant"] == variant]
@@ -146,7 +146,7 @@ def cka_of(results: Results, variant: str = "raw") -> pd.DataFrame:
 
 def angles_of(results: Results) -> pd.DataFrame:
     """Principal angles by layer in long form with ``pair``, as :func:`cka_of`."""
-    table = results.angles
+    table = results.table("measurements/angles")
     return table if table.empty else table.assign(pair=pair_kinds(results, table))
 
 

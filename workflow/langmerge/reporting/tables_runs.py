@@ -116,6 +116,9 @@ def cost_table(results: Results) -> Table | None:
     for row in each(costs[costs.kind == "sweep"]):
         add(f"sweep {row.name}", row.tokens, row.flops, row.seconds, str(row.device))
     rules.append(len(body))
+    for row in each(costs[costs.kind == "calibration"]):
+        add(f"calibration {row.name}", row.tokens, row.flops, row.seconds, str(row.device))
+    rules.append(len(body))
     for row in each(group_costs(results)):
         to = arrow(row.group, results.pivot)
         add(f"{to}: specialists, sum", row.tokens, row.flops, row.specialists, EMPTY)
@@ -127,11 +130,16 @@ def cost_table(results: Results) -> Table | None:
         "Trainings: seconds in the training loop, real tokens, model FLOPs (forward and backward). Sweeps: "
         "wall seconds and "
         "decoded tokens, over all candidates of a direction group; needed once to choose and score merges. "
+        + (
+            "Calibrations: wall seconds and tokens of what data-driven merges measure in a model beforehand. "
+            if (costs.kind == "calibration").any()
+            else ""
+        )
         + ("Means over seeds." if len(results.seeds) > 1 else "One seed."),
         ["", "tokens", "FLOPs", "seconds", "device"],
         body,
         pd.DataFrame(data),
-        rules=[r for r in rules if 0 < r < len(body)],
+        rules=[r for r in dict.fromkeys(rules) if 0 < r < len(body)],
     )
 
 
