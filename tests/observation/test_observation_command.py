@@ -70,7 +70,7 @@ def test_an_observation_says_what_it_holds(run, save_model, pairs):
     assert cost["tokens"] > 2 * 20 * 10 and cost["device"] == "cpu" and cost["flops"] > 0
 
     losses = pd.read_csv(out / "losses.csv")
-    assert list(losses) == ["direction", "id", "block", "target_tokens", "target_bytes", "nll"]
+    assert list(losses) == ["direction", "id", "block", "source_tokens", "target_tokens", "target_bytes", "nll"]
     lines = [json.loads(line) for line in (pairs["de"] / "dev.jsonl").read_text().splitlines()]
     tokenizer = load_tokenizer(folder)
     for row in losses[losses.direction == "de-en"].itertuples():
