@@ -278,8 +278,8 @@ def test_mutual_information_of_every_model_and_the_permuted_floor(drawn: dict[st
 def test_verdicts_in_words_and_numbers(results: Results) -> None:
     assert redistribution_heading(results).endswith(": sharpens in 3, inconclusive in 3 of 6 specialists")
     assert redistribution_words(results) == [
-        "Inconclusive: es, de, tr (en→xx). No more than between sentences.",
-        "Sharpens: es, de, tr (xx→en). Both rise.",
+        "xx→en es, de, tr: sharpens, both rise.",
+        "en→xx es, de, tr: inconclusive, no more than between sentences.",
     ]
     table = redistribution_table(results)
     assert table is not None

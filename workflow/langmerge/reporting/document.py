@@ -9,16 +9,26 @@ from langmerge.reporting import figures, figures_angles, figures_models, heading
 from langmerge.reporting import tables_models as models
 from langmerge.reporting import tables_runs as runs
 from langmerge.reporting.figures import Figure
+from langmerge.reporting.figures_ablation import ablation_figure
 from langmerge.reporting.figures_damage import forest_figure, scatter_figure
 from langmerge.reporting.figures_landscape import line_figure, matrix_figure, plane_figure
 from langmerge.reporting.figures_patches import patch_figure
+from langmerge.reporting.figures_redistribution import redistribution_figure
+from langmerge.reporting.figures_similarity import language_figure, similarity_figure
+from langmerge.reporting.figures_units import flow_figure, site_figure, units_figure
 from langmerge.reporting.figures_weights import weight_figure
 from langmerge.reporting.findings import Finding, find, findings_table, summary
 from langmerge.reporting.load import Results
 from langmerge.reporting.samples import Scores, arrow
 from langmerge.reporting.table import Table
+from langmerge.reporting.tables_ablation import ablation_heading, ablation_table
 from langmerge.reporting.tables_damage import predictor_table
 from langmerge.reporting.tables_data import data_table, example_table, printable
+from langmerge.reporting.tables_redistribution import (
+    redistribution_heading,
+    redistribution_table,
+    redistribution_words,
+)
 from langmerge.reporting.tables_scores import (
     SIGNIFICANT,
     further_tables,
@@ -28,6 +38,7 @@ from langmerge.reporting.tables_scores import (
     retention_table,
     score_table,
 )
+from langmerge.reporting.tables_units import embedding_table, unit_table
 from langmerge.reporting.tables_weights import weight_table
 
 LIBRARIES = ("numpy", "pandas", "matplotlib", "sacrebleu", "typst", "jinja2")
@@ -156,12 +167,27 @@ def compose(results: Results) -> Document:
             _given(
                 figures_models.cka_figure(results),
                 models.cka_table(results),
+                similarity_figure(results),
+                language_figure(results),
                 figures_angles.angle_figure(results),
                 figures_angles.map_figure(results),
+                units_figure(results),
+                site_figure(results),
+                unit_table(results),
                 *(figures_models.neuron_figure(results, group) for group in groups),
                 figures_models.usage_figure(results),
             ),
         ),
+        Section(
+            redistribution_heading(results),
+            _given(
+                redistribution_words(results),
+                redistribution_figure(results),
+                redistribution_table(results),
+                *(flow_figure(results, group) for group in groups),
+            ),
+        ),
+        Section(ablation_heading(results), _given(ablation_figure(results), ablation_table(results))),
         Section("Tuning of the merges", _given(figures.grid_figure(scores), runs.hyperparameter_table(results))),
         Section(
             "Cost and data", _given(runs.cost_table(results), figures.training_figure(scores), data_table(results))
@@ -176,6 +202,7 @@ def compose(results: Results) -> Document:
                 runs.seed_table(scores),
                 models.neuron_table(results),
                 models.turnover_table(results),
+                embedding_table(results),
                 runs.model_table(results),
             ),
         ),
