@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("workflow")
+
 METHODS = {"fisher": {}, "regmean": {}, "adamerging": {"steps": 2, "batch_size": 2}, "greedy_soup": {}}
 
 

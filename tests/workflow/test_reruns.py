@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("workflow")  # one worker, so that the study runs once
+
 STUDY, SCALE = "config/studies/small.yaml", "config/scales/smoke.yaml"
 
 GROUPS = ("from-en", "to-en")
@@ -27,13 +29,14 @@ OBSERVE_MERGES = {f"observe_model observations/seed1/{g}/ties" for g in GROUPS}
 OBSERVE = OBSERVE_BASE | OBSERVE_JOINT | OBSERVE_SPECIALISTS | OBSERVE_MERGES
 SURVEY = {f"survey_landscape landscape/seed1/{g}" for g in GROUPS}
 WEIGH = {f"weigh_models weighing/seed1/{g}" for g in GROUPS}
+ABLATE = {f"ablate_units ablation/seed1/{g}" for g in GROUPS}
 COMPARE = {"compare_systems comparisons"}
 REPORT = {"write_report report"}
 
 # Scores of merges, and what reads the merges' weights: a sweep writes both, so what changes one makes it run again.
 AFTER_SWEEPS = SWEEP_ALL | OBSERVE_MERGES | MEASURE | WEIGH | COMPARE | REPORT
 AFTER_SPECIALISTS = EVALUATE_SPECIALISTS | SWEEP_REST | OBSERVE_SPECIALISTS | SURVEY | AFTER_SWEEPS
-AFTER_BASE = TRAIN_SPECIALISTS | TRAIN_JOINT | EVALUATE_BASE | EVALUATE_JOINT | OBSERVE | AFTER_SPECIALISTS
+AFTER_BASE = TRAIN_SPECIALISTS | TRAIN_JOINT | EVALUATE_BASE | EVALUATE_JOINT | OBSERVE | ABLATE | AFTER_SPECIALISTS
 AFTER_CORPORA = INIT | TRAIN_BASE | AFTER_BASE
 
 FRENCH = {
@@ -45,12 +48,13 @@ FRENCH = {
     "observe_model observations/seed1/from-en/en-fr",
     "observe_model observations/seed1/to-en/fr-en",
 }
-# From three languages on there are enough pair merges to ask what foretells damage, and languages to tell units apart.
-DAMAGE = {"predict_damage damage"} | {f"ablate_units ablation/seed1/{g}" for g in GROUPS}
+# From three languages on there are enough pair merges to ask what foretells damage.
+DAMAGE = {"predict_damage damage"}
 # Every model is scored on every direction, so a new language is scored by the old models too; none of them is trained.
 NEW_LANGUAGE = (
     FRENCH
     | DAMAGE
+    | ABLATE
     | {"check_corpora corpora_check"}
     | TRAIN_JOINT
     | EVALUATE_BASE
@@ -175,11 +179,11 @@ EDITS = [
     (languages, NEW_LANGUAGE),
     (base_steps, TRAIN_BASE | AFTER_BASE),
     (test_size, EVALUATE_BASE | EVALUATE_JOINT | EVALUATE_SPECIALISTS | SWEEP_REST | AFTER_SWEEPS),
-    (prompt, OBSERVE | MEASURE | REPORT),
+    (prompt, OBSERVE | ABLATE | MEASURE | REPORT),
     (permutations, MEASURE | REPORT),
     (further_merge, {f"observe_model observations/seed1/{g}/linear" for g in GROUPS} | MEASURE | WEIGH | REPORT),
     (measure_code, MEASURE | REPORT),
-    (hook_code, OBSERVE | MEASURE | REPORT),
+    (hook_code, OBSERVE | ABLATE | MEASURE | REPORT),
     (template, REPORT),
     (report_code, REPORT),
     (training_code, TRAIN_BASE | AFTER_BASE),

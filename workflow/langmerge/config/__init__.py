@@ -7,8 +7,10 @@ are YAML files of the same form; the scale is the default under the study. ``loa
 from langmerge.config.base import Section
 from langmerge.config.corpus import EmbeddedCorpus, FilesCorpus, Filters, HubDataset, Source
 from langmerge.config.loading import load, load_workflow, merge_defaults, read_yaml
+from langmerge.config.merging import Grid, candidates
 from langmerge.config.messages import sections
-from langmerge.config.study import ExtraModel, Grid, Import, MergeSpec, Study, Training, Workflow, candidates
+from langmerge.config.recipes import ExtraModel, Import, MergeSpec, Training
+from langmerge.config.study import Study, Workflow
 
 __all__ = [
     "EmbeddedCorpus",

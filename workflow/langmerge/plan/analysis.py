@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from langmerge.config.study import Analysis
+from langmerge.config.analysis import Analysis
 from langmerge.plan.graph import Draft, Job, direction, directions_of, group_name
 
 OBSERVED = {"sentences", "split", "align", "blocks", "sites", "pools"}  # what decides an observation
