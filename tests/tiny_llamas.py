@@ -1,4 +1,4 @@
-"""Tiny random Llamas and a byte-level tokenizer."""
+"""Tiny random Llamas and a byte-level tokenizer, alone and as finished results on disk."""
 
 
 def llama_config(**changes):
@@ -37,3 +37,13 @@ def byte_tokenizer(first="<pad>"):
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token=first, bos_token="<s>", eos_token="</s>")
+
+
+def save_result(model, folder):
+    """A model with the byte-level tokenizer as a finished result; the folder."""
+    from langmerge import models, provenance
+
+    with provenance.result(folder, {}, "", "") as job:
+        models.save_model(model, job.folder)
+        byte_tokenizer().save_pretrained(job.folder)
+    return folder

@@ -4,56 +4,17 @@ import json
 
 import numpy as np
 import pytest
+from tiny_llamas import random_llama, save_result
 
-from langmerge import models, provenance
+from langmerge import provenance
 
 PROMPT = {"template": "<{source_code}> {source} <{target_code}>", "format": "plain"}
 WORDS = ["red", "cat", "sleeps", "we", "see", "old", "book", "no", "garden", "é"]
 
 
-def byte_tokenizer():
-    from tokenizers import Tokenizer, decoders, pre_tokenizers
-    from tokenizers.models import BPE
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Tokenizer(BPE(vocab={t: i for i, t in enumerate(["<pad>", "<s>", "</s>", *alphabet])}, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
-
-
 def llama(seed=0, **changes):
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(seed)
-    settings = {
-        "vocab_size": 260,
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "initializer_range": 0.3,
-        "tie_word_embeddings": True,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "pad_token_id": 0,
-    }
-    return LlamaForCausalLM(LlamaConfig(**{**settings, **changes})).eval()
-
-
-def save(model, folder):
-    with provenance.result(folder, {}, "", "") as job:
-        models.save_model(model, job.folder)
-        byte_tokenizer().save_pretrained(job.folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def tokenizer():
-    return byte_tokenizer()
+    settings = {"num_hidden_layers": 2, "initializer_range": 0.3, "tie_word_embeddings": True}
+    return random_llama(seed, **{**settings, **changes})
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +31,7 @@ def model():
 def folders(tmp_path_factory):
     """Model folders by name."""
     root = tmp_path_factory.mktemp("models")
-    return {name: save(llama(seed), root / name) for seed, name in enumerate(("en-es", "en-de"))}
+    return {name: save_result(llama(seed), root / name) for seed, name in enumerate(("en-es", "en-de"))}
 
 
 @pytest.fixture(scope="session")

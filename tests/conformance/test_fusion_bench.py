@@ -13,8 +13,8 @@ from dataclasses import replace
 import pytest
 import torch
 from cases import ABC
-from conftest import HERE, family
 from fusion_bench_pairs import ALL, DIFFERENT, DOWN, EMBEDDINGS, IN_FLOAT32, SAME, TWO, UP, VALUES, Pair
+from peers import HERE, family
 from safetensors.torch import load_file, save_file
 from small_llamas import HIDDEN, states
 from ulps import excess

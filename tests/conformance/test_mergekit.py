@@ -6,7 +6,7 @@ test_mergekit_differences.py.
 
 import pytest
 from cases import CASES
-from conftest import DTYPES, merge_with_mergekit
+from peers import DTYPES, merge_with_mergekit
 from ulps import excess
 
 from langmerge.merging.documents import mergekit

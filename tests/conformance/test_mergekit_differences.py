@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from cases import ABC, EQUAL, Case
-from conftest import family, merge_with_mergekit
+from peers import family, merge_with_mergekit
 from small_llamas import states
 
 pytestmark = pytest.mark.conformance

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from cases import ABC, EQUAL, SIGNED, UNEQUAL, Case
-from conftest import run_other
+from peers import run_other
 from safetensors.torch import load_file, save_file
 from small_llamas import HIDDEN, LAYERS, MLP
 from ulps import excess

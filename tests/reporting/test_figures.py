@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Finished
+from finished_results import Finished
 
-from langmerge.reporting import figures, figures_angles, figures_models
+from langmerge.reporting import figures, figures_angles, figures_models, figures_similarity
 from langmerge.reporting.document import Document
 from langmerge.reporting.figures import COLUMN, TEXT, Figure, style
 from langmerge.reporting.load import Results, load
@@ -32,7 +32,7 @@ def drawn(document: Document) -> dict[str, Figure]:
 
 def test_the_whole_study_has_all_figures(drawn: dict[str, Figure]) -> None:
     assert set(drawn) == {
-        "retention", "drift", "pairs", "cka", "angles", "maps", "neurons_from_en", "neurons_to_en", "usage", "grid",
+        "retention", "drift", "pairs", "similarity", "angles", "maps", "usage", "grid",
         "training", "predictors", "damage", "patches_task_arithmetic", "lines", "plane", "pairs_inside", "task_vectors",
     }  # fmt: skip
 
@@ -148,7 +148,7 @@ def test_what_a_study_does_not_have_is_not_drawn(small: Finished, make: Callable
 
 
 MEASURED = [
-    figures_models.cka_figure,
+    figures_similarity.similarity_figure,
     figures_models.usage_figure,
     figures_angles.angle_figure,
     figures_angles.map_figure,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Finished
+from finished_results import Finished
 from planted_tables import COSINE, COST, RESTORED
 
 from langmerge.reporting import headings
@@ -89,7 +89,7 @@ def test_damage(results: Results) -> None:
     chance = results.table("damage/predictors").assign(p_corrected=0.4)
     text = headings.damage(results.with_table("damage/predictors", chance))
     assert "inconclusive, none of 4" in text
-    assert "cka target last ρ −0.95" in text
+    assert "CKA target last ρ −0.95" in text
 
 
 def test_without_tables_only_the_name_is_left(empty: Results) -> None:

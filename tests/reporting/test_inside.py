@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Finished
+from finished_results import Finished
 from matplotlib.colors import to_hex
 from planted_tables import COSINE, COST, LAYERS, RESTORED, loss
 
@@ -156,7 +156,7 @@ def test_predictors_by_strength(results: Results) -> None:
     assert [cell.text for cell in table.rows[1]][:5] == ["weights: cosine", "0.90", "[0.86, 0.94]", "0.81", "0.81"]
     assert "12 pair merges (2 strata of the same 4 languages); 4 tests" in table.caption
     assert "at least 0.042 whatever the agreement" in table.caption
-    assert "1 more are constant" in table.caption
+    assert "Constant or not measured: 1 more" in table.caption
 
 
 def test_the_forest_fills_what_is_significant(results: Results) -> None:

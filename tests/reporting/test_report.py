@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from conftest import Finished
+from finished_results import Finished
 
 from langmerge.provenance import InputError
 from langmerge.reporting.__main__ import main, write
@@ -72,7 +72,7 @@ def test_the_page_needs_nothing_else(whole: Path) -> None:
     assert "@import" not in text
     assert not re.search(r"url\((?!#)", text)
     assert len(page.ids) == len(set(page.ids)), "ids of several figures collide"
-    assert page.tags.count("svg") == 18
+    assert page.tags.count("svg") == 16
     assert 'name="viewport"' in text
 
 

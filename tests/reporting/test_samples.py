@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import QUALITY, Finished
+from finished_results import QUALITY, Finished
 
 from langmerge.reporting import samples
 from langmerge.reporting.load import Results, load

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import DRIFT, MERGED, PATCHED, Finished
+from finished_results import DRIFT, MERGED, PATCHED, Finished
 
 from langmerge.reporting import samples, tables_data, tables_models, tables_runs, tables_scores
 from langmerge.reporting.document import Document
@@ -211,18 +212,17 @@ def test_data_table(results: Results) -> None:
 def test_examples_show_source_reference_and_every_system(scores: Scores) -> None:
     table = tables_data.example_table(scores, "from-en")
     assert table is not None
-    kinds = [row[1].text for row in table.rows[: table.rules[0]]]
-    assert kinds == [
-        "Source",
-        "Reference",
-        "Base",
-        "Specialist (own language)",
-        "Joint",
-        "Linear",
-        "Task arithmetic",
-        "TIES",
-    ]
-    assert len(table.rows) == 8 * tables_data.EXAMPLES * 4
+    kinds = ["Source", "Reference", "Base", "Specialist (own language)", "Joint", "Linear", "Task arithmetic", "TIES"]
+    starts = [0, *table.rules, len(table.rows)]
+    assert len(starts) - 1 == tables_data.EXAMPLES * 4
+    written = table.data.groupby(["direction", "id"], sort=False)
+    for (start, end), ((direction, _), texts) in zip(itertools.pairwise(starts), written, strict=True):
+        block = table.rows[start:end]
+        assert [row[0].text for row in block] == [direction, *[""] * (end - start - 1)]
+        shown = {kind: row[2].text for row in block for kind in row[1].text.split(", ")}
+        assert shown == dict(zip(texts.system, texts.text, strict=True))
+        assert sorted(shown) == sorted(kinds)
+        assert len({row[2].text for row in block}) == len(block)  # equal outputs share a row
 
 
 @pytest.mark.parametrize(("text", "shown"), [("Größe, año 3!", True), ("старая", True), ("औरत", False)])

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Finished
+from finished_results import Finished
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 from planted_units import (
@@ -198,8 +198,8 @@ def test_even_spread_is_the_mean_count(drawn: dict[str, Figure]) -> None:
 
 def test_other_sites(drawn: dict[str, Figure]) -> None:
     titles = [ax.get_title() for ax in drawn["unit_sites"].drawing.axes if ax.get_visible()]
-    assert titles == ["attention output", "embedding output"] * len(GROUPS)
-    ax = panel(drawn["unit_sites"], "embedding output")
+    assert titles == ["attention\noutput", "embedding\noutput"] * len(GROUPS)
+    ax = panel(drawn["unit_sites"], "embedding\noutput")
     assert [text.get_text() for text in ax.get_xticklabels()] == list(LANGUAGES)
     found = points(ax)
     assert found == {(k, units_of("base", "from-en", code, 0)): shade(k) for k, code in enumerate(LANGUAGES)}
@@ -381,8 +381,11 @@ def test_bands_of_cka_are_those_of_its_standard_error(drawn: dict[str, Figure]) 
     assert (at_zero.min(), at_zero.max()) == pytest.approx((0.9 - 0.0196, 0.9 + 0.0196))
 
 
-def test_cka_alone_has_a_figure_of_its_own(results: Results) -> None:
-    assert similarity_figure(results.with_table("measurements/similarity", pd.DataFrame())) is None
+def test_cka_alone_is_explained_alone(results: Results) -> None:
+    figure = similarity_figure(results.with_table("measurements/similarity", pd.DataFrame()))
+    assert figure is not None
+    assert {ax.get_title() for ax in figure.drawing.axes} == {"debiased CKA"}
+    assert "mean absolute correlation" not in figure.caption
 
 
 def test_similarity_of_languages_is_without_their_lengths_where_all_groups_have_it(results: Results) -> None:

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from tiny_llamas import byte_tokenizer, random_llama
+from tiny_llamas import random_llama, save_result
 
 from langmerge import models, provenance
 from langmerge.evaluation.scoring import score_model
@@ -181,10 +181,7 @@ def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("patched")
     found = {}
     for seed, name in enumerate(["merge", "en-es", "en-de"]):
-        with provenance.result(root / name, {}, "", "") as job:
-            models.save_model(random_llama(seed, num_hidden_layers=LAYERS), job.folder)
-            byte_tokenizer().save_pretrained(job.folder)
-        found[name] = root / name
+        found[name] = save_result(random_llama(seed, num_hidden_layers=LAYERS), root / name)
     return found
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_llamas import random_llama, save_result
 
 from langmerge import catalogue, models, provenance
 from langmerge.evaluation.scoring import score_model
@@ -32,46 +33,19 @@ PROMPT = {"template": "<{source_code}> {source} <{target_code}>", "format": "pla
 SCALES = [0.2, 0.6, 1.0]
 
 
-def byte_tokenizer():
-    from tokenizers import Tokenizer, decoders, pre_tokenizers
-    from tokenizers.models import BPE
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Tokenizer(BPE(vocab={t: i for i, t in enumerate(["<pad>", "<s>", "</s>", *alphabet])}, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
-
-
-def save(model, folder):
-    with provenance.result(folder, {}, "", "") as job:
-        models.save_model(model, job.folder)
-        byte_tokenizer().save_pretrained(job.folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
     """A base, two specialists and a snapshot of one, all of them the base with large random changes."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("models")
-    config = LlamaConfig(
-        vocab_size=259, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, initializer_range=0.4, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2,
-        pad_token_id=0,
-    )  # fmt: skip
-    torch.manual_seed(1)
-    base = LlamaForCausalLM(config)
+    base = random_llama(1, vocab_size=259, num_hidden_layers=2, tie_word_embeddings=True)
     origin = {name: weight.clone() for name, weight in base.state_dict().items()}
-    folders = {"base": save(base, root / "base")}
+    folders = {"base": save_result(base, root / "base")}
     for name in ("en-es", "en-de", "en-es@15"):
         with torch.no_grad():
             for key, weight in base.named_parameters():
                 weight.copy_(origin[key] + 0.25 * torch.randn(weight.shape))
-        folders[name] = save(base, root / name)
+        folders[name] = save_result(base, root / name)
     return folders
 
 
@@ -294,7 +268,7 @@ def test_weights_that_are_not_finite_are_explained(study, tmp_path):
     model = study.model("en-es")
     with torch.no_grad():
         model.model.norm.weight[0] = float("nan")
-    broken = Study({**study.sources, "en-es": save(model, tmp_path / "broken")}, study.pairs)
+    broken = Study({**study.sources, "en-es": save_result(model, tmp_path / "broken")}, study.pairs)
     with pytest.raises(InputError, match=r"en-es.*NaN"):
         list(broken.sweep(merge("mean", "linear", ["en-es", "en-de"])))
 
@@ -348,7 +322,7 @@ def test_equal_sweeps_have_equal_manifests(study, tmp_path):
 
 
 def test_changed_weights_are_refused(study, tmp_path):
-    folder = save(study.model("en-es"), tmp_path / "model")
+    folder = save_result(study.model("en-es"), tmp_path / "model")
     data = bytearray((folder / "model.safetensors").read_bytes())
     data[-1] ^= 1
     (folder / "model.safetensors").write_bytes(data)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +15,7 @@ from langmerge import models, provenance
 from langmerge.ablation.effects import bits_per_byte, effect
 from langmerge.ablation.units import SITE, language_sets, language_span, languages_of, random_sets
 from langmerge.analysis.neurons import ranking_of
+from langmerge.csv_files import Row, write_csv
 from langmerge.landscape.losses import Batch, make_batches, sentence_losses
 from langmerge.prompts import Encoded, Prompt, encode_pairs
 from langmerge.provenance import InputError
@@ -25,7 +24,6 @@ from langmerge.spans import check_spans
 
 DOWN = "mlp.down_proj"
 
-Row = dict[str, Any]
 COLUMNS = (
     *("model", "site", "ranking", "units_of", "language", "units", "draws", "n", "bytes", "intact"),
     *("value", "low", "high", "null", "null_low", "null_high", "excess", "excess_low", "excess_high"),
@@ -143,7 +141,7 @@ def ablate(
         chosen[label] = _matches(languages, sets, random, frequency)
         cost["tokens"] += reader.passes * reader.tokens
         cost["flops"] += reader.passes * reader.flops
-    _write(out / "ablation.csv", rows)
+    write_csv(out / "ablation.csv", rows, COLUMNS)
     provenance.write_json(
         out / "summary.json",
         {
@@ -173,15 +171,3 @@ def _matches(languages: Sequence[str], sets: np.ndarray, random: np.ndarray, fre
         }
         for language, own, draws in zip(languages, sets, random, strict=True)
     }
-
-
-def _write(path: Path, rows: Sequence[Row]) -> None:
-    """Nine digits, NaN as an empty cell; the header also without rows."""
-
-    def cell(value: Any) -> Any:
-        return ("" if math.isnan(value) else f"{value:.9g}") if isinstance(value, float) else value
-
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([cell(row[name]) for name in COLUMNS] for row in rows)

@@ -9,7 +9,7 @@ from scipy.special import entr
 
 from langmerge.analysis import jackknife
 from langmerge.analysis.observations import Rows
-from langmerge.analysis.tables import Row
+from langmerge.csv_files import Row
 from langmerge.spans import SPANS
 
 EXCLUSIVE = 0.9  # E above which a row is called one language's own

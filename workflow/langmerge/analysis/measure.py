@@ -21,7 +21,7 @@ from langmerge.analysis.observations import (
 )
 from langmerge.analysis.precision import average_precision
 from langmerge.analysis.selection import LeftOut, select
-from langmerge.analysis.tables import Row
+from langmerge.csv_files import Row, write_csv
 from langmerge.provenance import InputError
 from langmerge.spans import SPANS
 
@@ -81,9 +81,9 @@ def write_pairs(spec: Mapping[str, Any], summary: Summary, folders: Mapping[str,
                     squares.setdefault((span, layer), []).append(found.distance**2)
     for (span, layer), every in squares.items():
         maps += tables.map_rows("all", span, layer, labels, np.sqrt(np.mean(every, axis=0)))
-    tables.write_csv(out / "cka.csv", similar)
-    tables.write_csv(out / "angles.csv", angular)
-    tables.write_csv(out / "mds.csv", maps)
+    write_csv(out / "cka.csv", similar)
+    write_csv(out / "angles.csv", angular)
+    write_csv(out / "mds.csv", maps)
 
 
 # ---- units ---------------------------------------------------------------------------------------------------------
@@ -171,12 +171,12 @@ def write_units(spec: Mapping[str, Any], summary: Summary, folders: Mapping[str,
     labels, ranking = list(spec["models"]), rankings_of(spec)[0]
     rows = {name: _ordered(found, labels) for name, found in gathered.rows.items()}
     for name, found in rows.items():
-        tables.write_csv(out / f"{name}.csv", found)
-    tables.write_csv(out / "neurons.csv", _headline(rows["units"], ranking.name, ("site", "share_low", "share_high")))
+        write_csv(out / f"{name}.csv", found)
+    write_csv(out / "neurons.csv", _headline(rows["units"], ranking.name, ("site", "share_low", "share_high")))
     dropped = ("site", "ranking", "low", "high")
-    tables.write_csv(out / "turnover.csv", _headline(rows["turnovers"], ranking.name, dropped))
+    write_csv(out / "turnover.csv", _headline(rows["turnovers"], ranking.name, dropped))
     usage = {span: {label: gathered.usage[span][label] for label in labels} for span in SPANS}
-    tables.write_csv(out / "usage.csv", [row for span in SPANS for row in units.usage_rows(span, usage[span])])
+    write_csv(out / "usage.csv", [row for span in SPANS for row in units.usage_rows(span, usage[span])])
     own = {span: gathered.references[GATED, ranking.name, span] for span in SPANS}
     return {"neurons": units.ranking_summary(ranking, own)}
 
@@ -189,8 +189,8 @@ def measure(spec: Mapping[str, Any], folders: Mapping[str, Path], out: Path) -> 
     representations.write_similarity(spec, summary, folders, out)
     redistribution_tables.write_redistribution(spec, summary, folders, out)
     rows = read_rows(baseline)
-    tables.write_csv(out / "embedding_rows.csv", embedding.row_rows(summary.languages, rows))
-    tables.write_csv(out / "embedding_tokens.csv", embedding.token_rows(summary.languages, rows))
+    write_csv(out / "embedding_rows.csv", embedding.row_rows(summary.languages, rows))
+    write_csv(out / "embedding_tokens.csv", embedding.token_rows(summary.languages, rows))
     write_pairs(spec, summary, folders, out)
     names = [str(direction) for direction in summary.directions]
     provenance.write_json(

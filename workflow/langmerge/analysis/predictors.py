@@ -24,10 +24,10 @@ COLUMNS = ["language_a", "language_b", "measure", "value"]
 class Table:
     """Measures in ``<place>/<file>.csv``; in the long form they are called ``<prefix>.<value>.<names>.<layers>``.
 
-    ``subject``: the columns of models or languages that a row is of, two or one; with ``cross`` a model and a language
-    that is not its own. ``values``: columns of numbers, with what each is called. ``names``: columns that tell measures
-    apart. ``where``: what columns must be one of. ``layers``: over a column ``layer``, ``mean`` or ``last``.
-    ``directed``: whether a column ``direction`` says on which sentences.
+    ``subject``: the columns that a row is of: two models, two languages, a model and a language, or one of them; rows
+    of a specialist and its own language are left out. ``values``: columns of numbers, with what each is called.
+    ``names``: columns that tell measures apart. ``where``: what columns must be one of. ``layers``: over a column
+    ``layer``, ``mean`` or ``last``. ``directed``: whether a column ``direction`` says on which sentences.
     """
 
     place: str

@@ -11,8 +11,7 @@ import numpy as np
 from langmerge.analysis import families, jackknife, neurons, redistribution
 from langmerge.analysis.observations import Summary, read_counts
 from langmerge.analysis.redistribution import Baseline, Changes, Estimate, Firing
-from langmerge.analysis.representations import write_table
-from langmerge.analysis.tables import Row
+from langmerge.csv_files import Row, write_csv
 from langmerge.spans import SPANS
 
 SITE = "mlp_gate"
@@ -130,8 +129,8 @@ def write_redistribution(spec: Mapping[str, Any], summary: Summary, folders: Map
             rows += mass_rows(head, base, other, found)
             if len(supervised) == 1:
                 verdicts.append(verdict_row(head, languages, roles, base, found))
-    write_table(out / "redistribution.csv", COLUMNS, rows)
-    write_table(out / "verdicts.csv", VERDICTS, verdicts)
+    write_csv(out / "redistribution.csv", rows, COLUMNS)
+    write_csv(out / "verdicts.csv", verdicts, VERDICTS)
 
 
 def read_firing(folder: Path, span: int) -> Firing:

@@ -15,9 +15,8 @@ import pandas as pd
 from langmerge import provenance
 from langmerge.analysis.redistribution import Estimate, across_seeds, verdict
 from langmerge.analysis.redistribution_tables import CHANGES, HEAD
-from langmerge.analysis.representations import write_table
-from langmerge.analysis.tables import Row
 from langmerge.command import parse
+from langmerge.csv_files import Row, write_csv
 from langmerge.provenance import InputError
 
 KEY = (*HEAD, "language")
@@ -59,7 +58,7 @@ def read(folders: Mapping[str, Path]) -> list[pd.DataFrame]:
         path = folder / "verdicts.csv"
         if not path.is_file():
             raise InputError(f"{path}: file not found; expected a measurement, as langmerge.analysis writes it")
-        found.append(pd.read_csv(path))
+        found.append(pd.read_csv(path, keep_default_na=False, na_values=[""]))  # "nan" may be a language
     return found
 
 
@@ -78,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
             for name, folder in folders.items():
                 job.read(f"{group}/{name}", folder)
             rows += replicate(group, read(folders))
-        write_table(job.folder / "replication.csv", COLUMNS, rows)
+        write_csv(job.folder / "replication.csv", rows, COLUMNS)
 
 
 if __name__ == "__main__":

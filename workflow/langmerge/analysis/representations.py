@@ -16,7 +16,7 @@ from langmerge import models
 from langmerge.analysis import cka, jackknife, similarity
 from langmerge.analysis.languages import language_of, language_pairs, regress_out, span_lengths
 from langmerge.analysis.observations import Summary, read_representation
-from langmerge.analysis.tables import Row, write_csv
+from langmerge.csv_files import Row, write_csv
 from langmerge.spans import SPANS
 
 LENGTH = "length"  # the variant without what follows from the sentences' lengths
@@ -125,19 +125,6 @@ LANGUAGES = (
 )
 
 
-def write_table(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
-    """Write rows with exactly these columns; without any, the header alone, so that readers find the table.
-
-    ValueError for other columns.
-    """
-    if wrong := next((row for row in rows if tuple(row) != tuple(columns)), None):
-        raise ValueError(f"{path.name}: a row has columns {list(wrong)}, expected {list(columns)}")
-    if rows:
-        write_csv(path, rows)
-    else:
-        path.write_text(",".join(columns) + "\n", encoding="utf-8")
-
-
 def write_similarity(spec: Mapping[str, Any], summary: Summary, folders: Mapping[str, Path], out: Path) -> None:
     """Write ``similarity.csv`` and ``languages.csv`` from the observations in ``folders`` (by label).
 
@@ -155,8 +142,8 @@ def write_similarity(spec: Mapping[str, Any], summary: Summary, folders: Mapping
                 rows += similarity_rows(
                     head, labels, spec["baseline"], torch.stack(states).to(device), blocks, spec["seed"]
                 )
-    write_table(out / "similarity.csv", SIMILARITY, rows)
-    write_table(out / "languages.csv", LANGUAGES, list(_all_languages(spec, summary, folders, device)))
+    write_csv(out / "similarity.csv", rows, SIMILARITY)
+    write_csv(out / "languages.csv", _all_languages(spec, summary, folders, device), LANGUAGES)
 
 
 def _all_languages(

@@ -53,7 +53,7 @@ def mutual_neighbours(x: torch.Tensor, blocks: np.ndarray) -> torch.Tensor:
     unit = torch.where(norms > 0, x / norms, 0)
     step = max(1, ELEMENTS // (len(x) * n))
     parts = [_common(unit, leaves, range(i, min(i + step, n)), k, min(k + largest, n - 1)) for i in range(0, n, step)]
-    rows = torch.cat([1 - leaves.new_zeros(n, 1), 1 - leaves], 1).sum(0)  # sentences that stay, [1 + G]
+    rows = torch.cat([leaves.new_ones(n, 1), 1 - leaves], 1).sum(0)  # sentences that stay, [1 + G]
     return torch.stack(parts).sum(0) / (k * rows[:, None, None])
 
 

@@ -1,36 +1,16 @@
-"""The rows of the CSV files on representations, and how rows are written."""
+"""The rows of the CSV files on representations: CKA, angles, maps."""
 
 from __future__ import annotations
 
-import csv
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from langmerge.analysis import angles, cka
 from langmerge.analysis.angles import Angles
-
-Row = dict[str, Any]
-
-
-def write_csv(path: Path, rows: Iterable[Row]) -> None:
-    """Write rows with equal keys; numbers with nine digits, NaN as an empty cell."""
-    rows = list(rows)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(rows[0] if rows else [])
-        writer.writerows([_cell(value) for value in row.values()] for row in rows)
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, float | np.floating):
-        return "" if math.isnan(value) else f"{value:.9g}"
-    return value
+from langmerge.csv_files import Row
 
 
 def cka_rows(

@@ -24,7 +24,7 @@ from langmerge.analysis.selection import (
     select,
     sizes,
 )
-from langmerge.analysis.tables import Row
+from langmerge.csv_files import Row
 from langmerge.spans import SPANS
 
 FEW_TOKENS = 1000  # with fewer, rankings of non-selective units are mostly noise

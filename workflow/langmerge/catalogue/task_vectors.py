@@ -145,6 +145,28 @@ _RANKS = (
     "length. mergekit (and the authors' code): they run from density - epsilon to density + epsilon."
 )
 
+
+def _thinned(
+    name: str, title: str, parameters: Mapping[str, Parameter], differs: str, paper: str, thins: str, rule: Rule,
+    elected: bool | None = None,
+) -> Method:  # fmt: skip
+    """A method that thins task vectors and adds them up, or (``elected``: the default of normalize) lets TIES elect."""
+    summed = elected is None
+    own = {
+        "convention": convention(differs if summed else differs + _ELECTION, "paper", "mergekit"),
+        "normalize": normalize(False) if summed else Parameter("boolean", _DISJOINT, elected),
+    }
+    return Method(
+        name,
+        title,
+        {**parameters, **own},
+        paper,
+        needs_base=True,
+        description=f"{thins}, add up." if summed else f"{thins}, then TIES' election.",
+        rule=_each(rule, zero_sum) if summed else rule,
+    )
+
+
 METHODS = (
     Method(
         "task_arithmetic",
@@ -231,48 +253,20 @@ METHODS = (
         needs_base=True,
         description="DARE's drop and rescale, then TIES.",
     ),
-    Method(
-        "breadcrumbs",
-        "Model Breadcrumbs",
-        {**_BREADCRUMBS, "convention": convention(_BAND, "paper", "mergekit"), "normalize": normalize(False)},
-        "arXiv 2312.06795",
-        needs_base=True,
-        description="Drop the largest and the smallest entries of each task vector, add up.",
-        rule=_each(_band, zero_sum),
+    _thinned(
+        "breadcrumbs", "Model Breadcrumbs", _BREADCRUMBS, _BAND, "arXiv 2312.06795",
+        "Drop the largest and the smallest entries of each task vector", _band,
     ),
-    Method(
-        "breadcrumbs_ties",
-        "Model Breadcrumbs, TIES",
-        {
-            **_BREADCRUMBS,
-            "convention": convention(_BAND + _ELECTION, "paper", "mergekit"),
-            "normalize": Parameter("boolean", _DISJOINT, False),
-        },
-        "arXiv 2312.06795 with arXiv 2306.01708",
-        needs_base=True,
-        description="Breadcrumbs' band of each task vector, then TIES' election.",
-        rule=_band,
+    _thinned(
+        "breadcrumbs_ties", "Model Breadcrumbs, TIES", _BREADCRUMBS, _BAND, "arXiv 2312.06795 with arXiv 2306.01708",
+        "Drop the largest and the smallest entries of each task vector", _band, elected=False,
     ),
-    Method(
-        "della_linear",
-        "DELLA, linear",
-        {**_DELLA, "convention": convention(_RANKS, "paper", "mergekit"), "normalize": normalize(False)},
-        "arXiv 2406.11617",
-        needs_base=True,
-        description="Drop entries at random, the smaller ones of a row more often, rescale, add up.",
-        rule=_each(_probabilities, zero_sum),
+    _thinned(
+        "della_linear", "DELLA, linear", _DELLA, _RANKS, "arXiv 2406.11617",
+        "Drop entries at random, the smaller ones of a row more often, rescale", _probabilities,
     ),
-    Method(
-        "della",
-        "DELLA",
-        {
-            **_DELLA,
-            "convention": convention(_RANKS + _ELECTION, "paper", "mergekit"),
-            "normalize": Parameter("boolean", _DISJOINT, True),
-        },
-        "arXiv 2406.11617",
-        needs_base=True,
-        description="Drop entries at random, the smaller ones of a row more often, rescale, then TIES' election.",
-        rule=_probabilities,
+    _thinned(
+        "della", "DELLA", _DELLA, _RANKS, "arXiv 2406.11617",
+        "Drop entries at random, the smaller ones of a row more often, rescale", _probabilities, elected=True,
     ),
-)
+)  # fmt: skip

@@ -68,6 +68,12 @@ def passes(sizes: Mapping[str, int], capacity: int) -> list[list[Piece]]:
     return groups
 
 
+def rounds(model: Any, blocks: int, budget: int | None = None) -> list[list[Piece]]:
+    """The :func:`passes` of a model: as many elements as ``budget`` bytes (default: ``BUDGET``) hold of ``blocks``."""
+    capacity = (budget or BUDGET.get(model.device.type, BUDGET["cpu"])) // (4 * blocks)
+    return passes({name: weight.numel() for name, weight in model.named_parameters()}, capacity)
+
+
 def block_grams(model: Any, blocks: Sequence[Sequence[Batch]], budget: int | None = None) -> dict[str, torch.Tensor]:
     """Inner products of the gradients of blocks, fp64 [N, N] on the CPU, by layer and for ``all`` parameters.
 
@@ -76,11 +82,9 @@ def block_grams(model: Any, blocks: Sequence[Sequence[Batch]], budget: int | Non
     over the sentences are repeated until all parameters have had their turn: ceil(4 N D / budget) passes for D
     parameters, in fp32, multiplied and summed in fp64.
     """
-    parameters = dict(model.named_parameters())
-    capacity = (budget or BUDGET.get(model.device.type, BUDGET["cpu"])) // (4 * len(blocks))
     zeros = torch.zeros(len(blocks), len(blocks), dtype=torch.float64, device=model.device)
-    grams = {layer: zeros.clone() for layer in dict.fromkeys(map(layer_of, parameters))}
-    for pieces in passes({name: weight.numel() for name, weight in parameters.items()}, capacity):
+    grams = {layer: zeros.clone() for layer in dict.fromkeys(layer_of(name) for name, _ in model.named_parameters())}
+    for pieces in rounds(model, len(blocks), budget):
         width = sum(stop - start for _, start, stop in pieces)
         held = torch.zeros(len(blocks), width, device=model.device)
         _fill(model, blocks, pieces, held)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from langmerge import models, provenance
-from langmerge.landscape import alignment, fisher, gradients, layers, line, plane, tables
+from langmerge.csv_files import Row, write_csv
+from langmerge.landscape import alignment, fisher, gradients, layers, line, plane
 from langmerge.landscape.losses import Batch, make_batches, sentence_losses
+from langmerge.landscape.tables import COLUMNS
 from langmerge.landscape.weights import Weights, blend, distances
 from langmerge.prompts import Encoded, Prompt, encode_pairs
 from langmerge.provenance import InputError
@@ -94,7 +96,7 @@ class Survey:
 
     # ---- tables ----------------------------------------------------------------------------------------------------
 
-    def losses(self) -> Iterator[tables.Row]:
+    def losses(self) -> Iterator[Row]:
         """Every model on every language."""
         for label in self.labels:
             nats = self.nats({label: 1.0}, self.samples)
@@ -103,13 +105,13 @@ class Survey:
                 low, high = line.percentiles(line.bits_per_byte(each, s.sizes, s.draws))
                 loss = float(line.bits_per_byte(each, s.sizes))
                 values = (label, s.language, loss, float(low), float(high), len(s.ids), s.tokens, int(s.sizes.sum()))
-                yield dict(zip(tables.COLUMNS["losses"], values, strict=True))
+                yield dict(zip(COLUMNS["losses"], values, strict=True))
 
-    def lines(self) -> tuple[list[tables.Row], list[tables.Row]]:
+    def lines(self) -> tuple[list[Row], list[Row]]:
         """Rows of ``line`` and ``barriers`` for the base with each specialist and for every two specialists."""
         at = np.linspace(0, 1, self.spec["points"])
-        along: list[tables.Row] = []
-        barriers: list[tables.Row] = []
+        along: list[Row] = []
+        barriers: list[Row] = []
         for a, b in itertools.combinations(self.labels, 2):
             samples = self.own(a, b)
             points = [self.nats({a: 1 - float(t), b: float(t)}, samples) for t in at]
@@ -132,7 +134,7 @@ class Survey:
                     barriers.append({**key, "measure": measure, **row, "n": n})
         return along, barriers
 
-    def plane(self) -> tuple[list[tables.Row], dict[str, Any]]:
+    def plane(self) -> tuple[list[Row], dict[str, Any]]:
         """Rows of ``plane``, and what the summary says of it: models, coordinates, or why there is none."""
         chosen = list(self.spec["plane"])
         if not chosen and len(self.specialists) > 1:
@@ -148,7 +150,7 @@ class Survey:
         places = [(point, "") for point in plane.grid(corners, self.spec["grid"])]
         places += list(zip(corners, chosen, strict=True))
         samples = self.own(*chosen)
-        rows: list[tables.Row] = []
+        rows: list[Row] = []
         for (x, y), label in places:
             mixture = {label: 1.0} if label else dict(zip(chosen, plane.coefficients((x, y), corners), strict=True))
             nats = self.nats(mixture, samples)
@@ -162,7 +164,7 @@ class Survey:
             ]
         return rows, {"models": chosen, "coordinates": dict(zip(chosen, corners, strict=True))}
 
-    def fisher(self, folder: Path) -> Iterator[tables.Row]:
+    def fisher(self, folder: Path) -> Iterator[Row]:
         """Overlaps ``at`` the specialists' ``own`` weights, each with its language's sentences, and at the ``base``."""
         if not self.spec["fisher"]:
             return
@@ -179,9 +181,9 @@ class Survey:
                 for row in fisher.rows(found[layer]):
                     values = (at, self.languages[row.i], self.languages[row.j], layer, row.measure, row.value)
                     n = min(counts[row.i], counts[row.j])
-                    yield dict(zip(tables.COLUMNS["fisher"], (*values, row.null, row.ceiling, n), strict=True))
+                    yield dict(zip(COLUMNS["fisher"], (*values, row.null, row.ceiling, n), strict=True))
 
-    def gradients(self) -> Iterator[tables.Row]:
+    def gradients(self) -> Iterator[Row]:
         """Alignment of the languages' gradients at the base, by layer."""
         if not self.spec["gradients"]:
             return
@@ -195,8 +197,9 @@ class Survey:
         sizes = np.array([s.all_sizes[rows].sum() for s, rows in members]).reshape(len(self.samples), n_blocks)
         batches = [make_batches(s.gradients, rows, self.model) for s, rows in members]
         found = gradients.block_grams(self.model, batches)
+        rounds = len(gradients.rounds(self.model, len(batches)))
         for sample in self.samples:
-            self._count(sample.gradients, 3)
+            self._count(sample.gradients, 3 * rounds)
         for layer in layers.in_order(found):
             gram = found[layer].numpy().reshape(len(self.samples), n_blocks, len(self.samples), n_blocks)
             for row in alignment.rows(gram / np.log(2) ** 2, sizes):
@@ -204,7 +207,7 @@ class Survey:
                 key = (self.languages[row.i], self.languages[row.j], layer, row.measure)
                 n = min(counts[row.i], counts[row.j])
                 values = (row.value, row.low, row.high, null, row.ceiling, n, n_blocks)
-                yield dict(zip(tables.COLUMNS["gradients"], (*key, *values), strict=True))
+                yield dict(zip(COLUMNS["gradients"], (*key, *values), strict=True))
 
 
 def encode_alike(folders: Mapping[str, Path], prompt: Prompt, sentences: Sequence[Sentences]) -> list[list[Encoded]]:
@@ -243,14 +246,18 @@ def survey(
 ) -> dict[str, Any]:
     """Write all tables and ``summary.json`` into ``out``; return the costs (tokens, flops, device)."""
     found = Survey(spec, sentences, folders)
-    tables.write(out, "losses", found.losses())
-    tables.write(out, "gradients", found.gradients())
-    tables.write(out, "fisher", found.fisher(out))
     along, barriers = found.lines() if spec["pairs"] == "all" else ([], [])
-    tables.write(out, "line", along)
-    tables.write(out, "barriers", barriers)
     places, plane_summary = found.plane()
-    tables.write(out, "plane", places)
+    tables: dict[str, Iterable[Row]] = {
+        "losses": found.losses(),
+        "gradients": found.gradients(),
+        "fisher": found.fisher(out),
+        "line": along,
+        "barriers": barriers,
+        "plane": places,
+    }
+    for name, rows in tables.items():
+        write_csv(out / f"{name}.csv", rows, COLUMNS[name])
     provenance.write_json(
         out / "summary.json",
         {

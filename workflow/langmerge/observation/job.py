@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 
 from langmerge import models, provenance
+from langmerge.csv_files import write_csv
 from langmerge.observation.forward import Task, meters_of, observe, pilot, site_shapes
 from langmerge.observation.meters import Meter
 from langmerge.observation.store import Pooled, write_tensors
@@ -65,14 +65,20 @@ def count_tensors(meters: Mapping[str, Meter], task: Task) -> dict[str, np.ndarr
 
 def _write_losses(path: Path, task: Task, sentences: Sequence[Sentences], losses: np.ndarray) -> None:
     """One row per sentence: nats of its target span, the tokens of both spans and the target's UTF-8 bytes."""
-    columns = ["direction", "id", "block", "source_tokens", "target_tokens", "target_bytes", "nll"]
     names = [(str(s.direction), key, text) for s in sentences for key, text in zip(s.ids, s.targets, strict=True)]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        for (direction, key, text), sequence, block, nll in zip(names, task.encoded, task.blocks, losses, strict=True):
-            tokens = [end - start for start, end in (sequence.source, sequence.target)]
-            writer.writerow([direction, key, block, *tokens, len(text.encode()), f"{nll:.9g}"])
+    rows = (
+        {
+            "direction": direction,
+            "id": key,
+            "block": block,
+            "source_tokens": sequence.source[1] - sequence.source[0],
+            "target_tokens": sequence.target[1] - sequence.target[0],
+            "target_bytes": len(text.encode()),
+            "nll": nll,
+        }
+        for (direction, key, text), sequence, block, nll in zip(names, task.encoded, task.blocks, losses, strict=True)
+    )
+    write_csv(path, rows)
 
 
 def _baseline(folder: Path, summary: Mapping[str, Any], label: Path) -> dict[str, torch.Tensor]:

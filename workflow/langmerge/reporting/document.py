@@ -122,7 +122,8 @@ def notes(results: Results) -> list[str]:
     ]
 
 
-def _given(*blocks: str | list[str] | Table | Figure | None) -> list[str | list[str] | Table | Figure]:
+def given(*blocks: str | list[str] | Table | Figure | None) -> list[str | list[str] | Table | Figure]:
+    """The blocks that there are."""
     return [block for block in blocks if block is not None and block != []]
 
 
@@ -138,7 +139,7 @@ def compose(results: Results) -> Document:
         Section("Summary", [summary(findings)]),
         Section(
             "Translation quality",
-            _given(
+            given(
                 *(score_table(scores, group) for group in groups),
                 figures.retention_figure(scores),
                 retention_table(scores, samples.retention) if merged else None,
@@ -147,56 +148,52 @@ def compose(results: Results) -> Document:
                 output_table(scores),
             ),
         ),
-        Section("Fine-tuning strength", _given(figures.drift_figure(scores))),
-        Section("Pairs of languages", _given(figures.pair_figure(scores), pair_table(scores))),
+        Section("Fine-tuning strength", given(figures.drift_figure(scores))),
+        Section("Pairs of languages", given(figures.pair_figure(scores), pair_table(scores))),
         Section(
             headings.damage(results),
-            _given(forest_figure(results), scatter_figure(results), predictor_table(results)),
+            given(forest_figure(results), scatter_figure(results), predictor_table(results)),
         ),
         Section(
             headings.patches(results, merges[0]) if merges else "Where in the model the merge breaks",
-            _given(*(patch_figure(results, onto) for onto in merges), patch_table(scores)),
+            given(*(patch_figure(results, onto) for onto in merges), patch_table(scores)),
         ),
         Section(
             headings.landscape(results),
-            _given(line_figure(results), plane_figure(results), matrix_figure(results)),
+            given(line_figure(results), plane_figure(results), matrix_figure(results)),
         ),
-        Section(headings.weights(results), _given(weight_figure(results), weight_table(results))),
+        Section(headings.weights(results), given(weight_figure(results), weight_table(results))),
         Section(
             "Inside the models",
-            _given(
-                figures_models.cka_figure(results),
-                models.cka_table(results),
+            given(
                 similarity_figure(results),
+                models.cka_table(results),
                 language_figure(results),
                 figures_angles.angle_figure(results),
                 figures_angles.map_figure(results),
                 units_figure(results),
                 site_figure(results),
                 unit_table(results),
-                *(figures_models.neuron_figure(results, group) for group in groups),
                 figures_models.usage_figure(results),
             ),
         ),
         Section(
             redistribution_heading(results),
-            _given(
+            given(
                 redistribution_words(results),
                 redistribution_figure(results),
                 redistribution_table(results),
                 *(flow_figure(results, group) for group in groups),
             ),
         ),
-        Section(ablation_heading(results), _given(ablation_figure(results), ablation_table(results))),
-        Section("Tuning of the merges", _given(figures.grid_figure(scores), runs.hyperparameter_table(results))),
-        Section(
-            "Cost and data", _given(runs.cost_table(results), figures.training_figure(scores), data_table(results))
-        ),
-        Section("The paper's claims", _given(findings_table(findings))),
-        Section("Examples", _given(*(example_table(scores, group) for group in groups))),
+        Section(ablation_heading(results), given(ablation_figure(results), ablation_table(results))),
+        Section("Tuning of the merges", given(figures.grid_figure(scores), runs.hyperparameter_table(results))),
+        Section("Cost and data", given(runs.cost_table(results), figures.training_figure(scores), data_table(results))),
+        Section("The paper's claims", given(findings_table(findings))),
+        Section("Examples", given(*(example_table(scores, group) for group in groups))),
         Section(
             "Appendix",
-            _given(
+            given(
                 notes(results),
                 runs.signature_table(scores),
                 runs.seed_table(scores),

@@ -298,17 +298,17 @@ def pair_figure(scores: Scores, metric: str = "bleu") -> Figure | None:
     with style():
         side = max(1.7, 0.36 * n + 0.5)
         drawing, axes = panels(1, len(groups), min(TEXT, side * len(groups) + 1.3), side + 0.5)
-        top = max(1.0, float(shares.value.max()))
+        low, top = np.floor(10 * min(0.9, shares.value.min())) / 10, max(1.0, float(shares.value.max()))
         for ax, group in zip(axes.flat, groups, strict=True):
             table = shares[shares.group == group].pivot_table(index="language", columns="other", values="value")
             table = table.reindex(index=r.languages, columns=r.languages)
-            image = ax.pcolormesh(range(n), range(n), table, vmin=0, vmax=top, **HEAT)
+            image = ax.pcolormesh(range(n), range(n), table, vmin=low, vmax=top, **HEAT)
             ax.invert_yaxis()
             ax.set_aspect("equal")
             for i, j in np.ndindex(n, n):
                 value = table.iloc[i, j]
                 if np.isfinite(value):
-                    ink = "white" if value < 0.55 * top else "black"
+                    ink = "white" if value - low < 0.55 * (top - low) else "black"
                     ax.text(j, i, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=7)
             ax.set_xticks(range(n), r.languages)
             ax.set_yticks(range(n), r.languages)

@@ -18,7 +18,7 @@ ALL = "all"  # in the column direction: distances of all directions taken togeth
 
 
 def angle_figure(results: Results) -> Figure | None:
-    """Median principal angle by layer, in the form of the figure of CKA; None without measurements."""
+    """Median principal angle by layer, a panel for each direction group and span; None without measurements."""
     table = angles_of(results)
     if table.empty:
         return None

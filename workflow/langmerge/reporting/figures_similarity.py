@@ -31,10 +31,12 @@ ALL_KINDS = (*KINDS, BASE_MERGE)
 NUMBERS = ["value", "low", "high", "null"]
 LENGTH, RAW = "length", "raw"  # variants, the first without what follows from the sentences' lengths
 HALF = 1.96  # standard errors of CKA's 95 % interval
-EXPLAINED = (
-    "Debiased linear CKA; ANC: mean absolute correlation of equal coordinates; mutual neighbours: share of common ones "
-    "among the nearest; Procrustes: squared distance after the best rotation (0: rotated copies, at most 2)."
-)
+EXPLAINED = {
+    "cka": "Debiased linear CKA",
+    "anc": "ANC: mean absolute correlation of equal coordinates",
+    "mutual_neighbours": "mutual neighbours: share of common ones among the nearest",
+    "procrustes": "Procrustes: squared distance after the best rotation (0: rotated copies, at most 2)",
+}
 
 
 # ---- across models -------------------------------------------------------------------------------------------------
@@ -66,16 +68,16 @@ def across_models(results: Results) -> pd.DataFrame:
 
 
 def similarity_figure(results: Results) -> Figure | None:
-    """Similarity of models on the same sentences by layer, a column for each measure; None with CKA alone."""
+    """Similarity of models on the same sentences by layer, a column for each measure; None without measurements."""
     table = across_models(results)
-    if table.empty or set(table.measure) == {"cka"}:
+    if table.empty:
         return None
     drawing = _panels(results, table, _kinds)
     return Figure(
         "similarity",
         "Similarity of models by layer",
-        f"Span means of two models on the same sentences, in the span in the language. {EXPLAINED} Lines: means over "
-        "pairs of models and directions; bands: 95 % delete-one-block jackknife of one pair (mean), "
+        f"Span means of two models on the same sentences, in the span in the language. {_explained(table)} Lines: "
+        "means over pairs of models and directions; bands: 95 % delete-one-block jackknife of one pair (mean), "
         f"{sentences_note(results)}. Dotted: null, for CKA the 97.5th percentile under "
         "shuffled sentences, for Procrustes their mean, for ANC and neighbours the expectation of unrelated data. "
         f"Procrustes: pairs with the base alone.{_over_seeds(results)}",
@@ -121,8 +123,8 @@ def language_figure(results: Results) -> Figure | None:
     return Figure(
         "languages",
         "Similarity of languages within a model by layer",
-        f"Span means of parallel sentences in two languages, in one model; {kept}. {EXPLAINED} Lines: means over "
-        f"{pairs} pairs of languages; bands: 95 % delete-one-block jackknife of one pair (mean), "
+        f"Span means of parallel sentences in two languages, in one model; {kept}. {_explained(table)} Lines: means "
+        f"over {pairs} pairs of languages; bands: 95 % delete-one-block jackknife of one pair (mean), "
         f"{sentences_note(results)}. Dotted: null, "
         "for CKA and Procrustes the mean under shuffled sentences, for ANC and neighbours the expectation of unrelated "
         f"data.{_over_seeds(results)}",
@@ -189,6 +191,10 @@ def _line(ax: Axes, line: pd.DataFrame, **looks: Any) -> None:
     ax.plot(line.layer, line.value, **looks)
     if np.isfinite(line.low).any():
         ax.fill_between(line.layer, line.low, line.high, color=looks["color"], alpha=0.1, linewidth=0)
+
+
+def _explained(table: pd.DataFrame) -> str:
+    return "; ".join(text for measure, text in EXPLAINED.items() if measure in set(table.measure)) + "."
 
 
 def _over_seeds(results: Results) -> str:

@@ -6,6 +6,7 @@ Figures: :func:`units_figure`, :func:`site_figure`, :func:`flow_figure` (of a di
 from __future__ import annotations
 
 import itertools
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ from langmerge.reporting.tables_units import (
 
 TALL = 8.3  # inches: a page of two columns
 ACROSS = 6  # panels of layers beside each other
+NARROW = 15  # letters of a line of their titles
 MATRICES, WIDE = 4, 7  # matrices beside each other; one less of more rows
 COUNTS = ["units", "low", "high"]
 NONE = "none"  # the state of a unit that belongs to no language
@@ -119,7 +121,7 @@ def _layers(
             ax = axes[g * lines + k // columns, k % columns]
             ax.set_visible(True)
             _counts(ax, results, found[title])
-            ax.set_title(title.replace(", ", ",\n"))
+            ax.set_title(textwrap.fill(title, NARROW))
             if k % columns == 0:
                 ax.set_ylabel(f"{arrow(group, results.pivot)}\nunits")
             if g == len(shown) - 1 and k + columns >= len(titles):

@@ -130,12 +130,12 @@ class Results:
 
     def statistics(self, key: str, direction: str) -> dict[str, np.ndarray]:
         """Sentence ids (n,) and sufficient statistics (n, k) by metric of a system in a direction."""
-        return _read_statistics(self.folders[f"systems/{key}"] / "statistics" / f"{self.split}.{direction}.npz")
+        return read_statistics(self.folders[f"systems/{key}"] / "statistics" / f"{self.split}.{direction}.npz")
 
     def predictions(self, key: str, direction: str) -> list[dict[str, str]]:
         """Sentences with ``id``, ``source``, ``reference`` and ``hypothesis``; empty if the system has no such file."""
         path = self.folders[f"systems/{key}"] / "predictions" / f"{self.split}.{direction}.jsonl"
-        return _read_lines(path) if path.is_file() else []
+        return read_lines(path) if path.is_file() else []
 
 
 def each(table: pd.DataFrame) -> Iterator[Any]:
@@ -144,14 +144,16 @@ def each(table: pd.DataFrame) -> Iterator[Any]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _read_statistics(path: Path) -> dict[str, np.ndarray]:
+def read_statistics(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a statistics file by name; :class:`InputError` if it is missing."""
     if not path.is_file():
         raise InputError(f"{path}: file not found; remove {path.parents[1]} and run snakemake again")
     with np.load(path, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of JSON lines; :class:`InputError` naming the line that is none."""
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
@@ -224,7 +226,7 @@ def _tables(folders: Mapping[str, Path]) -> dict[str, pd.DataFrame]:
             path = folder / f"{file}.csv"
             if not path.is_file():
                 continue
-            table = _read_table(path)
+            table = read_table(path)
             if place not in WHOLE:
                 seed, _, group = rest.partition("/")
                 table = table.assign(seed=int(seed.removeprefix("seed")), group=group)
@@ -233,7 +235,7 @@ def _tables(folders: Mapping[str, Path]) -> dict[str, pd.DataFrame]:
     return {name: pd.concat(tables, ignore_index=True) for name, tables in found.items()}
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path) -> pd.DataFrame:
     """A table of a stage. "nan" and the like may be names of languages: only empty cells are missing numbers."""
     try:
         return pd.read_csv(path, keep_default_na=False, na_values=[""])
@@ -253,7 +255,7 @@ def _costs(jobs: Mapping[str, Mapping[str, Path]]) -> tuple[pd.DataFrame, pd.Dat
             costs.append(head | read_json(folder / COST))
             log = folder / "training_log.jsonl"
             if log.is_file():
-                logs.append(pd.DataFrame(_read_lines(log)).assign(seed=head["seed"], name=name))
+                logs.append(pd.DataFrame(read_lines(log)).assign(seed=head["seed"], name=name))
     return pd.DataFrame(costs), pd.concat(logs, ignore_index=True) if logs else pd.DataFrame()
 
 

@@ -11,6 +11,7 @@ from langmerge.reporting.samples import METRICS, arrow, label
 from langmerge.reporting.table import Cell, Table, cells, interval, number
 
 SHOWN = 12  # measures in print
+NAMES = {"cka": "CKA", "anc": "ANC", "fisher": "Fisher", "tsv": "TSV", "sar": "SAR", "nua": "NUA"}
 ALL = "all"  # the scope of all direction groups and seeds
 OUTCOMES = {
     "retention": "retention of the gain",
@@ -21,9 +22,10 @@ OUTCOMES = {
 
 
 def measure_label(measure: str) -> str:
-    """A measure's name in print: ``representations: cka target last``."""
+    """A measure's name in print: ``representations: CKA target last``."""
     place, _, rest = measure.partition(".")
-    return ": ".join(part.replace("_", " ").replace(".", " ") for part in (place, rest) if part)
+    words = (part.replace("_", " ").replace(".", " ").split() for part in (place, rest) if part)
+    return ": ".join(" ".join(NAMES.get(word, word) for word in part) for part in words)
 
 
 def scope_of(results: Results) -> str:
@@ -89,7 +91,7 @@ def predictor_table(results: Results) -> Table | None:
             )
         )
     absent = tests[tests.rho.isna()].drop_duplicates("measure")
-    missing = f" {len(absent)} more are constant or not measured." if len(absent) else ""
+    missing = f" Constant or not measured: {len(absent)} more." if len(absent) else ""
     return Table(
         "predictors",
         "What foretells merge damage",
@@ -102,6 +104,7 @@ def predictor_table(results: Results) -> Table | None:
          "p corrected"],
         body,
         tests,
+        stretch=[0],
     )  # fmt: skip
 
 

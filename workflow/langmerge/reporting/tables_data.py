@@ -88,24 +88,31 @@ def example_table(scores: Scores, group: str) -> Table | None:
         for position in [len(first) * (2 * i + 1) // (2 * EXAMPLES) for i in range(min(EXAMPLES, len(first)))]:
             texts = [("Source", first[position]["source"]), ("Reference", first[position]["reference"])]
             texts += [(name, found[position]["hypothesis"] or "(empty)") for name, found in outputs.items()]
+            head = {"direction": direction, "id": first[position]["id"]}
+            data += [{**head, "system": kind, "text": text} for kind, text in texts]
+            alike: dict[str, list[str]] = {}
+            for kind, text in texts:
+                alike.setdefault(text, []).append(kind)
             if body:
                 rules.append(len(body))
-            for kind, text in texts:
-                data.append({"direction": direction, "id": first[position]["id"], "system": kind, "text": text})
-                body.append(cells([direction if kind == "Source" else "", kind, text]))
+            starts = [direction, *[""] * (len(alike) - 1)]
+            body += [
+                cells([start, ", ".join(kinds), text])
+                for start, (text, kinds) in zip(starts, alike.items(), strict=True)
+            ]
     if not body:
         return None
     return Table(
         f"examples_{group.replace('-', '_')}",
         f"Example translations, {arrow(group, r.pivot)}",
-        f"{EXAMPLES} sentences per direction, evenly spread over the test set; outputs as the systems wrote them"
-        + (f" (seed {r.seeds[0]})." if len(r.seeds) > 1 else "."),
+        f"{EXAMPLES} sentences per direction, evenly spread over the test set; outputs as the systems wrote them, "
+        "equal ones in one row" + (f" (seed {r.seeds[0]})." if len(r.seeds) > 1 else "."),
         ["Direction", "System", "Text"],
         body,
         pd.DataFrame(data),
         rules=rules,
         text_columns=3,
-        stretch=[2],
+        stretch=[1, 2],
     )
 
 

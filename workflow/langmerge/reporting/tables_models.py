@@ -26,22 +26,23 @@ def neuron_counts(results: Results) -> pd.DataFrame:
 
 
 def neuron_table(results: Results) -> Table | None:
-    """Selective neurons per language (all layers), with the share of the model's total; None without measurements."""
+    """Selective neurons per language (all layers), with the share of the model's total; None without any."""
     counts = neuron_counts(results)
     if counts.empty:
         return None
-    keys = ["group", "span", "model", "language"]
     # Languages of a run are those of its rows: the pivot may be among them.
-    summed = counts.groupby(["seed", *keys], sort=False).units.sum().groupby(level=keys, sort=False).mean()
     languages = list(dict.fromkeys(counts.language))
     body: list[list[Cell]] = []
     data: list[dict[str, Any]] = []
     rules: list[int] = []
-    for group, span in dict.fromkeys(zip(counts.group, counts.span, strict=True)):
+    for place, here in counts.groupby(["group", "span"], sort=False):
+        group, span = map(str, place)
+        if not here.units.any():
+            continue  # the pivot's span before the model knows which language is asked for
         rules.append(len(body))
-        here = summed.loc[group, span]
-        for model in dict.fromkeys(counts[(counts.group == group) & (counts.span == span)].model):
-            units = here.loc[model].reindex(languages)
+        summed = here.groupby(["seed", "model", "language"]).units.sum().groupby(level=["model", "language"]).mean()
+        for model in dict.fromkeys(here.model):
+            units = summed.loc[model].reindex(languages)
             total = units.sum()
             own = [code for code in languages if model == results.direction(group, code)]
             line = [Cell(arrow(group, results.pivot)), Cell(span), Cell(model_label(model))]
@@ -60,6 +61,8 @@ def neuron_table(results: Results) -> Table | None:
                 text = f"{number(units[code], 0)} ({number(100 * share, 0)})"
                 line.append(Cell(text, bold=code in own))
             body.append([*line, Cell(number(total, 0))])
+    if not body:
+        return None
     ranking = ", ".join(dict.fromkeys(counts.ranking)).replace("_", " ")
     thresholds = "thresholds of the base" if counts["frozen"].all() else "thresholds refitted for each model"
     warnings = list(dict.fromkeys(counts.warning.dropna())) if "warning" in counts else []
@@ -77,7 +80,7 @@ def neuron_table(results: Results) -> Table | None:
 
 
 def turnover_table(results: Results) -> Table | None:
-    """Neurons gained and lost against the base, and how far two sets overlap; None without measurements."""
+    """Neurons gained and lost against the base, and how far two sets overlap; None without any."""
     table = results.table("measurements/turnover")
     if table.empty:
         return None
@@ -86,9 +89,11 @@ def turnover_table(results: Results) -> Table | None:
     mean: Any = table.groupby(["group", "span", "model", "language"], sort=False)[values].mean()
     body: list[list[Cell]] = []
     rules: list[int] = []
-    for group, span in dict.fromkeys(zip(table.group, table.span, strict=True)):
+    for place, here in table.groupby(["group", "span"], sort=False):
+        group, span = map(str, place)
+        if here.jaccard.isna().all():
+            continue  # neither the base nor another model has any
         rules.append(len(body))
-        here = table[(table.group == group) & (table.span == span)]
         for model in dict.fromkeys(here.model):
             line = [Cell(arrow(group, results.pivot)), Cell(span), Cell(model_label(model))]
             for code in languages:
@@ -97,9 +102,11 @@ def turnover_table(results: Results) -> Table | None:
                     continue
                 row = mean.loc[(group, span, model, code)]
                 own = model == results.direction(group, code)
-                text = f"+{row.gained:.0f} −{row.lost:.0f} ({row.jaccard:.2f})"
+                text = f"+{row.gained:.0f} −{row.lost:.0f} ({number(row.jaccard, 2)})"
                 line.append(Cell(text, bold=own))
             body.append(line)
+    if not body:
+        return None
     top = f" Two halves of the sentences give the base itself {mean.ceiling.mean():.2f}."
     return Table(
         "turnover",

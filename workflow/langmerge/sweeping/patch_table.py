@@ -9,10 +9,10 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from langmerge.csv_files import Row
 from langmerge.evaluation import aggregates
 from langmerge.evaluation.metrics import score
 from langmerge.sweeping.layer_sets import LayerSet
@@ -20,8 +20,6 @@ from langmerge.sweeping.layer_sets import LayerSet
 LEVEL = (0.025, 0.975)  # of the 95 % interval
 MEAN = "mean"  # in the place of a language: all of them together
 CONTROL = {"last": "below"}  # kinds whose control is not `random`
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@ before; sets that hold the same tensors are scored once.
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -19,13 +17,14 @@ import torch
 
 from langmerge import models, provenance
 from langmerge.command import parse
+from langmerge.csv_files import Row, write_csv
 from langmerge.evaluation.scoring import score_model
 from langmerge.evaluation.test_sets import TestSet, read_test_sets
 from langmerge.merging.methods.layers import number_of_layers
 from langmerge.merging.reader import ModelFolder
 from langmerge.provenance import InputError
 from langmerge.sweeping.layer_sets import LayerSet, layer_sets
-from langmerge.sweeping.patch_table import Row, Score, draw_counts, resampled, rows
+from langmerge.sweeping.patch_table import Score, draw_counts, resampled, rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -140,22 +139,6 @@ class Patches:
                 }
                 for row in rows(scores, self.parameters, {code: len(test.ids) for code, test in sets.items()}):
                     yield {"onto": onto, "direction": directions.get(row["language"], ""), "metric": metric, **row}
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.9g}"
-    return value
-
-
-def write_csv(path: Path, table: Iterable[Row]) -> None:
-    """Write rows with equal keys; numbers with nine digits, NaN as an empty cell."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        for number, row in enumerate(table):
-            if not number:
-                writer.writerow(row)
-            writer.writerow([_cell(value) for value in row.values()])
 
 
 def main(arguments: list[str] | None = None) -> None:

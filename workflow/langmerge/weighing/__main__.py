@@ -39,6 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _write(command: Command, folders: dict[str, Any], job: provenance.Result) -> dict[str, Any]:
     """Weigh and write the tables; the summary of what was weighed, how, and what to beware of."""
+    from langmerge.csv_files import write_csv
     from langmerge.weighing import precision, tables
     from langmerge.weighing.memory import predicted_bytes
     from langmerge.weighing.reading import Weights
@@ -49,9 +50,9 @@ def _write(command: Command, folders: dict[str, Any], job: provenance.Result) ->
     specialists, labels = len(spec["specialists"]), weights.labels[1:]
     device = models.device()
     found = weigh(weights, specialists, settings, device)
-    tables.write_csv(job.folder / "task_vectors.csv", tables.vector_rows(labels, found))
-    tables.write_csv(job.folder / "pairs.csv", tables.pair_rows(labels, specialists, found))
-    tables.write_csv(job.folder / "subspaces.csv", tables.subspace_rows(labels, specialists, found))
+    write_csv(job.folder / "task_vectors.csv", tables.vector_rows(labels, found))
+    write_csv(job.folder / "pairs.csv", tables.pair_rows(labels, specialists, found))
+    write_csv(job.folder / "subspaces.csv", tables.subspace_rows(labels, specialists, found))
     types = {label: [part.types[i] for part in found] for i, label in enumerate(labels)}
     zeros, lost = {}, {}
     for i, label in enumerate(labels):

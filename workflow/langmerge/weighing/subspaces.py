@@ -13,6 +13,7 @@ iterations (Halko, Martinsson and Tropp, arXiv 0909.4061).
 
 from __future__ import annotations
 
+import abc
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
@@ -42,7 +43,7 @@ def share_rank(values: Tensor, square: float, share: float = SHARE) -> int:
     return int(reached.to(torch.int8).argmax()) + 1 if bool(reached.any()) else len(values)
 
 
-class Frames:
+class Frames(abc.ABC):
     """The singular subspaces of N matrices [rows, columns], by how they lie to each other.
 
     ``values``: singular values above rounding, descending, one tensor a matrix (a sketch: at most q). ``squares`` [N]:
@@ -72,13 +73,13 @@ class Frames:
         """Whether a side is the one that the products do not sum over."""
         return (side == "right") == (self.rows >= self.columns)
 
+    @abc.abstractmethod
     def inner(self, side: Side, i: int, j: int, ki: int, kj: int) -> Tensor:
         """U_i' U_j [ki, kj] of the leading singular vectors of a side, for specialists i (or i = j)."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def captured(self, side: Side, i: int, j: int, k: int) -> float:
         """||U_j' T_i||_F^2: how much of specialist i lies in the k leading directions of j on a side."""
-        raise NotImplementedError
 
 
 def _eigen(gram: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,15 +7,14 @@ tensors behind it, the value ``null`` that chance would give and its standard de
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from langmerge.csv_files import Row
 from langmerge.weighing import alignment, intervals, sums
 from langmerge.weighing.alignment import Found
 from langmerge.weighing.names import MODULES
@@ -37,8 +36,6 @@ LIMITS = {
     ),
 }
 """Where a measure can lie; intervals are cut there. Others lie anywhere from 0."""
-
-Row = dict[str, Any]
 
 
 def scopes(parts: Sequence[Part]) -> Iterator[tuple[Row, list[int]]]:
@@ -157,19 +154,3 @@ def _averaged(name: str, found: Sequence[Found]) -> Row:
     low, high = intervals.of_mean(values)
     spread = float(np.sqrt((deviation**2).sum()) / len(values))
     return _numbers(name, float(values.mean()), low, high, len(values), float(null.mean()), spread)
-
-
-def write_csv(path: Path, rows: Iterable[Row]) -> None:
-    """Write rows with equal keys; numbers with nine digits, NaN as an empty cell."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        for position, row in enumerate(rows):
-            if not position:
-                writer.writerow(row)
-            writer.writerow([_cell(value) for value in row.values()])
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.9g}"
-    return value
