@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from langmerge.config.base import Count, Language, Name, Positive, Section, Share, fill
+from langmerge.config.base import Count, Language, Name, Portion, Positive, Section, Share, fill
 
 
 class EmbeddedCorpus(Section):
@@ -61,6 +61,15 @@ class Source(Section):
         default_factory=dict,
         description="How this source writes language codes (`hi: hin_Deva`); fills `{code}` for the language.",
     )
+    one_sided: bool = Field(
+        False,
+        description="Whether only the language's text is read, and the pivot's side is left out (no translations).",
+    )
+    portion: Portion = Field(
+        (0.0, 1.0),
+        description="Share of the rows, from where to where, by a hash of the id: splits of a set that has one file, "
+        "the same rows in every language.",
+    )
     limit: Count | None = Field(None, description="At most so many pairs, the first after filtering.")
 
     def filled(self, pivot: str, language: str) -> Source:
@@ -82,6 +91,10 @@ class Source(Section):
             raise ValueError("give either `path` or `hub`")
         if self.target_path and not self.path:
             raise ValueError("`target_path` goes with `path`")
+        if self.target_path and self.one_sided:
+            raise ValueError("`one_sided` text has no `target_path`; give the language's file as `path`")
+        if self.portion[0] >= self.portion[1]:
+            raise ValueError("`portion` must be [start, end] with start < end")
         return self
 
 

@@ -17,7 +17,7 @@ _INVISIBLE = dict.fromkeys([0x200B, 0x2060, 0xFEFF, *range(0x09), *range(0x0E, 0
 
 
 class Pair(NamedTuple):
-    """A sentence in the pivot and its translation; a side that is missing is empty."""
+    """A sentence in the pivot and its translation; a side that is missing is empty (of one-sided text the pivot's)."""
 
     id: str
     pivot: str
@@ -57,9 +57,9 @@ class HeldOut:
     target: set[str] = field(default_factory=set)
 
     def add(self, pair: Pair) -> None:
-        """Note both sides."""
-        self.pivot.add(fold(pair.pivot))
-        self.target.add(fold(pair.target))
+        """Note the sides that are there."""
+        self.pivot.update(filter(None, [fold(pair.pivot)]))
+        self.target.update(filter(None, [fold(pair.target)]))
 
 
 @dataclass
@@ -105,8 +105,13 @@ class Tally:
         }
 
 
-def reason_to_drop(pair: Pair, filters: Filters) -> str | None:
-    """The first filter that a normalised pair does not pass: ``empty``, the name of a length filter, or None."""
+def reason_to_drop(pair: Pair, filters: Filters, one_sided: bool = False) -> str | None:
+    """The first filter that a normalised pair does not pass: ``empty``, the name of a length filter, or None.
+
+    Text that is ``one_sided`` has no pivot, which is not held against it, and so no ratio of lengths.
+    """
+    if one_sided and pair.target:
+        pair = pair._replace(pivot=pair.target)
     if not (pair.pivot and pair.target):
         return "empty"
     if filters.max_words and max(len(pair.pivot.split()), len(pair.target.split())) > filters.max_words:
@@ -123,18 +128,20 @@ def clean(
     limit: int | None,
     tally: Tally,
     held_out: Mapping[str, HeldOut] | None,
+    one_sided: bool = False,
 ) -> Iterator[Pair]:
     """The pairs that are kept, normalised, in their order: the first ``limit``, counted after filtering.
 
     Training pairs alone are deduplicated and, last, compared with ``held_out``: those found there are dropped as
     ``contaminated`` or, with ``filters.drop_contaminated`` off, only counted. Where ``held_out`` is None the split is
-    itself held out and keeps its repetitions, so that scores on published test sets stay comparable.
+    itself held out and keeps its repetitions, so that scores on published test sets stay comparable. ``one_sided`` text
+    is kept without the pivot.
     """
     seen: set[bytes] = set()
     for raw in pairs:
         tally.read += 1
         pair = Pair(raw.id, normalise(raw.pivot), normalise(raw.target))
-        reason = reason_to_drop(pair, filters)
+        reason = reason_to_drop(pair, filters, one_sided)
         if not reason and filters.deduplicate and held_out is not None:
             # 16 bytes a pair, however long the sentences: corpora of 10^7 pairs fit in memory.
             key = blake2b(f"{fold(pair.pivot)}\n{fold(pair.target)}".encode(), digest_size=16).digest()

@@ -55,13 +55,16 @@ def overlap(
 
     ``training`` goes by language, ``held_out`` by language and split. A row has ``train``, ``held_out``, ``split``,
     ``sentences`` (in the held-out set), ``shared`` and ``sentence_share`` (those that stand in the training text), and
-    ``ngram_share``: the share of sentences with a run of 8 words (shorter ones: all their words) inside the text.
+    ``ngram_share``: the share of sentences with a run of 8 words (shorter ones: all their words) inside the text. An
+    empty set (one-sided text) has no row.
     """
     index = Index(sentence for sentences in held_out.values() for sentence in sentences)
     rows = []
     for language, text in training.items():
         whole, runs = index.found_in(text)
         for (other, split), sentences in held_out.items():
+            if not sentences:
+                continue
             shared = sum(sentence in whole for sentence in sentences)
             touched = sum(any(gram in runs for gram in grams(sentence)) for sentence in sentences)
             rows.append(
@@ -79,8 +82,11 @@ def overlap(
 
 
 def pivot_sentences(path: Path, pivot: str) -> Iterator[str]:
-    """The folded sentences of the pivot's column of prepared pairs; :class:`InputError` naming file and line."""
-    return (fold(row[pivot]) for row in read_rows(path, pivot))
+    """The folded sentences of the pivot's column of prepared pairs; :class:`InputError` naming file and line.
+
+    Rows of one-sided text, which have no pivot, are passed over.
+    """
+    return (fold(row[pivot]) for row in read_rows(path, "id") if row.get(pivot))
 
 
 def report(folders: Mapping[str, Path], pivot: str) -> dict[str, Any]:

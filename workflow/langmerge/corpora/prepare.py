@@ -65,7 +65,8 @@ def counted(pairs: Iterable[Pair], tally: Tally, held_out: dict[str, HeldOut] | 
 def read(corpus: FilesCorpus, split: str, tally: Tally, held_out: dict[str, HeldOut] | None) -> Iterable[Pair]:
     """The cleaned pairs of one split; :class:`InputError` at the end if none are left."""
     source, pivot, language = corpus.splits[split], tally.pivot, tally.language
-    yield from clean(readers.read(source, split, pivot, language), corpus.filters, source.limit, tally, held_out)
+    rows = readers.read(source, split, pivot, language)
+    yield from clean(rows, corpus.filters, source.limit, tally, held_out, source.one_sided)
     if not tally.kept:
         dropped = ", ".join(f"{count} by {reason}" for reason, count in tally.dropped.most_common())
         (worst, _), *_ = tally.dropped.most_common()
@@ -83,13 +84,13 @@ MENDING = {
 
 
 def write_pairs(pairs: Iterable[Pair], path: Path, pivot: str, language: str, held_out: HeldOut | None) -> None:
-    """Write rows ``{"id", pivot, language}`` and note held-out sentences."""
+    """Write rows ``{"id", pivot, language}``, of one-sided text ``{"id", language}``; note held-out sentences."""
 
     def rows() -> Iterable[dict[str, str]]:
         for pair in pairs:
             if held_out is not None:
                 held_out.add(pair)
-            yield {KEY: pair.id, pivot: pair.pivot, language: pair.target}
+            yield {KEY: pair.id} | ({pivot: pair.pivot} if pair.pivot else {}) | {language: pair.target}
 
     write_rows(rows(), path)
 

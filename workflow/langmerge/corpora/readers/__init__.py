@@ -11,6 +11,7 @@ from langmerge.corpora.cleaning import Pair
 from langmerge.corpora.readers import hub, moses, tables, tmx
 from langmerge.corpora.readers.columns import Raw, Wanted
 from langmerge.corpora.readers.files import check
+from langmerge.corpora.readers.portions import within
 from langmerge.provenance import InputError
 
 ENDINGS = {
@@ -35,10 +36,13 @@ def read(source: Source, split: str, pivot: str, language: str) -> Iterator[Pair
 
     The id is the column that `columns` names as ``id``, else ``uid`` where there is such a column, else the row's
     number with a hash of split and file name (and of the language, where the path names it): so one row of a file
-    with many languages has the same id in each. Raises :class:`InputError` naming file, line and what was expected.
+    with many languages has the same id in each. Of these the ``portion`` of the source, by a hash of the id or, without
+    one, of the row's number. Raises :class:`InputError` naming file, line and what was expected.
     """
     stem, seen = _stem(source, split, language), set()
     for number, (identity, first, second) in enumerate(_rows(source, pivot, language)):
+        if not within(str(number) if identity is None else identity, source.portion):
+            continue
         if identity is None:
             yield Pair(f"{stem}-{number}", first or "", second or "")
         elif identity in seen:
@@ -61,8 +65,9 @@ def _stem(source: Source, split: str, language: str) -> str:
 
 
 def _rows(source: Source, pivot: str, language: str) -> Iterable[Raw]:
-    wanted = Wanted(place(source, pivot, language), source.filled(pivot, language).columns, pivot, language)
+    where = place(source, pivot, language)
     source = source.filled(pivot, language)
+    wanted = Wanted(where, source.columns, pivot, language, source.one_sided)
     if source.hub:
         return hub.rows(source.hub, wanted)
     path = check(Path(wanted.place))

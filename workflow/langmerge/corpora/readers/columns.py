@@ -23,10 +23,11 @@ class Wanted:
     columns: Mapping[str, str]
     pivot: str
     language: str
+    one_sided: bool = False  # whether the pivot is not sought
 
     def named(self, code: str) -> str | None:
         """The column that the study file gives for a language; None if it gives none."""
-        return self.columns.get(code, self.columns.get("pivot" if code == self.pivot else "language"))
+        return self.columns.get(code, self.columns.get("language" if self.one_sided or code != self.pivot else "pivot"))
 
     def numbered(self) -> bool:
         """Whether columns are given by number, so that the table has no header."""
@@ -44,6 +45,11 @@ class Wanted:
             f"{self.place}: no column {candidates[0]!r} for the language {code}; the columns are {', '.join(present)}; "
             "name it under `columns`" + ('; for a table without a header give numbers ("0")' if given is None else "")
         )
+
+    def sides(self, present: Iterable[str]) -> list[str]:
+        """The columns of pivot and language, or of the language alone where text is one-sided."""
+        present = list(present)
+        return [self.find(code, present) for code in (self.pivot, self.language)[self.one_sided :]]
 
     def find_id(self, present: Iterable[str]) -> str | None:
         """The column of the identifier, if there is one."""
@@ -79,7 +85,7 @@ def pairs(table: Iterable[tuple[int, Mapping[str, Any]]], wanted: Wanted) -> Ite
     if not head:
         raise InputError(f"{wanted.place}: no rows; expected sentence pairs")
     present = dict.fromkeys(name for _, row in head for name in row)
-    key, names = wanted.find_id(present), [wanted.find(code, present) for code in (wanted.pivot, wanted.language)]
+    key, names = wanted.find_id(present), wanted.sides(present)
     for name in names:
         if "." in name and name not in present and not any(_reaches(row, name) for _, row in head):
             outer = name.rpartition(".")[0]
@@ -98,7 +104,7 @@ def pairs(table: Iterable[tuple[int, Mapping[str, Any]]], wanted: Wanted) -> Ite
             raise InputError(
                 f"{wanted.place}, row {number}: no id in column {key!r}; name another as `id` under `columns`"
             )
-        yield None if identity is None else str(identity), texts[0], texts[1]
+        yield None if identity is None else str(identity), None if wanted.one_sided else texts[0], texts[-1]
 
 
 def _reaches(row: Mapping[str, Any], name: str) -> bool:

@@ -32,7 +32,7 @@ def rows(dataset: HubDataset, wanted: Wanted) -> Iterator[Raw]:
     except (ValueError, RuntimeError) as error:  # unknown configuration or split; a dataset that is a script
         raise InputError(f"{wanted.place}: {_first_line(error)}; check `config`, `split` and `revision`") from None
     present = table.column_names
-    found = [wanted.find_id(present), *(wanted.find(code, present) for code in (wanted.pivot, wanted.language))]
+    found = [wanted.find_id(present), *wanted.sides(present)]
     kept = table.select_columns(sorted({name if name in present else name.partition(".")[0] for name in found if name}))
 
     def numbered() -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -15,23 +15,45 @@ from langmerge.provenance import InputError
 
 def jsonl(path: Path, wanted: Wanted) -> Iterator[Raw]:
     """One JSON object a line (also .gz), blank lines skipped."""
+    return pairs(objects(path), wanted)
 
-    def rows() -> Iterator[tuple[int, Mapping[str, Any]]]:
-        for number, line in lines(path):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise InputError(
-                    f"{path}, line {number}: not valid JSON ({error.msg}, column {error.colno}); expected one "
-                    "object a line"
-                ) from None
-            if not isinstance(row, dict):
-                raise InputError(f"{path}, line {number}: expected a JSON object, found {line.strip()[:40]!r}")
-            yield number, row
 
-    return pairs(rows(), wanted)
+def objects(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The JSON objects of a file with the numbers of their lines from 1, blank lines skipped.
+
+    Raises :class:`InputError` naming file and line for what is no JSON object.
+    """
+    for number, line in lines(path):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"{path}, line {number}: not valid JSON ({error.msg}, column {error.colno}); expected one object a line"
+            ) from None
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, line {number}: expected a JSON object, found {line.strip()[:40]!r}")
+        yield number, row
+
+
+def records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The rows of a table of tab-separated values with a header, with the numbers of their lines, blank ones skipped.
+
+    Quotation marks are text. Raises :class:`InputError` naming file and line where a row is not as wide as the header.
+    """
+    content = lines(path)
+    header = next(content)[1].split("\t")
+    for number, line in content:
+        cells = line.split("\t")
+        if not line.strip():
+            continue
+        if len(cells) != len(header):
+            raise InputError(
+                f"{path}, line {number}: expected {len(header)} columns between tabs as in the header, found "
+                f"{len(cells)}: {line[:40]!r}"
+            )
+        yield number, dict(zip(header, cells, strict=True))
 
 
 def tsv(path: Path, wanted: Wanted) -> Iterator[Raw]:
@@ -47,7 +69,7 @@ def tsv(path: Path, wanted: Wanted) -> Iterator[Raw]:
         content = chain([first], content)
     else:
         header = first[1].split("\t")
-    found = [wanted.find(code, header) for code in (wanted.pivot, wanted.language)]
+    found = wanted.sides(header)
     needed = max(header.index(name) for name in found) + 1
 
     def rows() -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -75,7 +97,7 @@ def parquet(path: Path, wanted: Wanted) -> Iterator[Raw]:
         raise InputError(f"{path}: not a parquet file ({reason}); name its `format` if it is another") from None
     with file:
         present = file.schema_arrow.names
-        found = [wanted.find_id(present), *(wanted.find(code, present) for code in (wanted.pivot, wanted.language))]
+        found = [wanted.find_id(present), *wanted.sides(present)]
         names = {name if name in present else name.partition(".")[0] for name in found if name}
 
         def rows() -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -101,7 +101,7 @@ def rows(path: Path, wanted: Wanted) -> Iterator[Raw]:
 
     Raises :class:`InputError` at the end if a language never occurred, naming those that did.
     """
-    codes = [wanted.named(code) or code for code in (wanted.pivot, wanted.language)]
+    codes = [wanted.named(code) or code for code in (wanted.pivot, wanted.language)[wanted.one_sided :]]
     found: dict[str, int] = {}
     key = wanted.columns.get("id")
     for number, (attributes, sentences) in enumerate(units(path), 1):
@@ -109,8 +109,8 @@ def rows(path: Path, wanted: Wanted) -> Iterator[Raw]:
             found[tag] = found.get(tag, 0) + 1
         if key and key not in attributes:
             raise InputError(f"{path}, unit {number}: no attribute {key!r} for the id; it has {', '.join(attributes)}")
-        first, second = (_sentence(sentences, code) for code in codes)
-        yield attributes[key] if key else None, first, second
+        found_texts = [_sentence(sentences, code) for code in codes]
+        yield attributes[key] if key else None, None if wanted.one_sided else found_texts[0], found_texts[-1]
     for code in codes:
         if not any(matches(tag, code) for tag in found):
             known = ", ".join(sorted(found)) or "none"
