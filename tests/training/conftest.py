@@ -46,6 +46,22 @@ def inputs(tmp_path_factory):
     return {"model": root / "init", **corpora}
 
 
+@pytest.fixture(scope="session")
+def task_inputs(inputs, tmp_path_factory):
+    """The same, and two tasks in es: 40 choices among the same two labels, 30 questions of unequal length."""
+    folder = tmp_path_factory.mktemp("tasks") / "es"
+    words = sentences("es", 70, seed=5)
+    choices = [{"id": f"c{i}", "kind": "choice", "prompt": f"{words[i]}:", "choices": ["bada", "nolo"], "gold": i % 2,
+                "group": ""} for i in range(40)]  # fmt: skip
+    questions = [{"id": f"q{i}", "kind": "generation", "prompt": f"{words[40 + i]}?", "answer": str(i), "group": ""}
+                 for i in range(30)]  # fmt: skip
+    with result(folder, {}, "", "") as job:
+        for task, rows in (("sentiment", choices), ("arithmetic", questions)):
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            (job.folder / f"{task}.train.jsonl").write_text(text, encoding="utf-8")
+    return {**inputs, "tasks/es": folder}
+
+
 @pytest.fixture
 def recipe():
     return {

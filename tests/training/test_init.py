@@ -39,6 +39,18 @@ def test_seeds_change_the_weights_and_nothing_else(inputs, corpora, spec, tmp_pa
     assert (tmp_path / "model.safetensors").read_bytes() != (inputs["model"] / "model.safetensors").read_bytes()
 
 
+def test_a_tokenizer_without_pivot_knows_the_languages_alone(inputs, corpora, spec, tmp_path):
+    initialise(check(InitSettings, {**spec, "pivot": None, "vocabulary_size": 1000}, "init"), corpora, tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
+
+    def single(code):
+        words = {word for text in Corpora(inputs).texts(Component(task="text", language=code)) for word in text.split()}
+        return [len(tokenizer(word, add_special_tokens=False)["input_ids"]) == 1 for word in words]
+
+    assert all(single("es")) and all(single("de"))
+    assert sum(single("en")) < 0.2 * len(single("en"))  # a made-up word or two are of several languages
+
+
 def test_text_survives_the_tokenizer(inputs, tokenizer):
     for text in [*Corpora(inputs).texts(Component(task="text", language="es"))[:50], "Ğüş çay, naïve 日本語!", "a  b"]:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -39,6 +39,49 @@ def test_texts_follow_their_tag(inputs, tokenizer):
         assert tokenizer.decode(row[2:-1]) == text and row[-1] == tokenizer.eos_token_id
 
 
+def test_texts_without_a_tag_follow_the_beginning(inputs, tokenizer):
+    part = Component(task="text", language="es")
+    sequences, _ = encode_part(Corpora(inputs), tokenizer, part, PROMPT, "", 64)
+    for row, first, text in zip(rows_of(sequences), sequences.first, Corpora(inputs).texts(part), strict=True):
+        assert row[0] == tokenizer.bos_token_id and first == 1
+        assert tokenizer.decode(row[1:-1]) == text and row[-1] == tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("loss", ["target", "all"])
+@pytest.mark.parametrize("task", ["sentiment", "arithmetic"])
+def test_examples_are_prompt_and_right_answer(task_inputs, tokenizer, task, loss):
+    part = Component(task="examples", name=task, language="es", loss=loss)
+    sequences, left_out = encode_part(Corpora(task_inputs), tokenizer, part, PROMPT, "", 64)
+    lines = (task_inputs["tasks/es"] / f"{task}.train.jsonl").read_text().splitlines()
+    assert left_out == 0 and len(sequences) == len(lines) >= 30
+    for row, first, line in zip(rows_of(sequences), sequences.first, lines, strict=True):
+        item = json.loads(line)
+        answer = item["choices"][item["gold"]] if task == "sentiment" else item["answer"]
+        prompt = [tokenizer.bos_token_id, *tokenizer(item["prompt"], add_special_tokens=False)["input_ids"]]
+        assert row[: len(prompt)] == prompt and row[-1] == tokenizer.eos_token_id
+        assert tokenizer.decode(row[len(prompt) : -1]) == answer
+        assert first == (len(prompt) if loss == "target" else 1)
+
+
+def test_portions_and_lengths_of_examples(task_inputs, tokenizer):
+    part = Component(task="examples", name="arithmetic", language="es", portion=(0.5, 1))
+    assert [answer for _, answer in Corpora(task_inputs).examples(part)] == [str(i) for i in range(15, 30)]
+    everything, _ = encode_part(Corpora(task_inputs), tokenizer, part, PROMPT, "", 64)
+    limit = int(everything.lengths.max()) - 1
+    shorter, left_out = encode_part(Corpora(task_inputs), tokenizer, part, PROMPT, "", limit)
+    assert left_out == int((everything.lengths > limit).sum()) == len(everything) - len(shorter) > 0
+    with pytest.raises(InputError, match=r"arithmetic\.es.*context_length 2"):
+        encode_part(Corpora(task_inputs), tokenizer, part, PROMPT, "", 2)
+
+
+def test_missing_tasks_are_named(inputs, task_inputs):
+    corpora = Corpora({"tasks/es": task_inputs["tasks/es"]})
+    with pytest.raises(InputError, match=r"sentiment\.de.*tasks/de"):
+        corpora.examples(Component(task="examples", name="sentiment", language="de"))
+    with pytest.raises(InputError, match=r"minimal_pairs\.train\.jsonl"):
+        corpora.examples(Component(task="examples", name="minimal_pairs", language="es"))
+
+
 def test_long_texts_are_cut_without_losing_a_token(tokenizer):
     text = encode_text(tokenizer, "bada " * 30, "es", "<{code}>")
     pieces, first = cut_texts([text], "target", 16)

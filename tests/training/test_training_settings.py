@@ -7,7 +7,7 @@ from langmerge.training.settings import Settings, check
 def test_defaults_are_filled_in(recipe):
     settings = check(Settings, recipe, "train")
     assert settings.betas == (0.9, 0.98)
-    assert settings.data[0].name == "en-es"
+    assert settings.data[0].label == "en-es"
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,10 @@ def test_defaults_are_filled_in(recipe):
         ({"data": []}, ["data"]),
         ({"data": [{"task": "translate", "source": "en"}]}, ["data.0", "target"]),
         ({"data": [{"task": "text", "source": "en"}]}, ["data.0", "language"]),
+        ({"data": [{"task": "examples", "language": "en"}]}, ["data.0", "name"]),
+        ({"data": [{"task": "text", "language": "en", "name": "sentiment"}]}, ["data.0", "examples"]),
+        ({"lora": {"rank": 0}}, ["lora.rank", "greater than or equal to 1"]),
+        ({"lora": {"rank": 2, "target": ["q_proj"]}}, ["lora.target"]),
         ({"data": [{"task": "text", "language": "en", "portion": [0.5, 0.5]}]}, ["data.0", "portion"]),
         ({"data": [{"task": "text", "language": "en", "weight": 0}]}, ["weight above 0"]),
         ({"prompt": {"template": "{sorce}"}}, ["prompt", "{source}"]),

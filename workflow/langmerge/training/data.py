@@ -1,17 +1,18 @@
-"""From sentence pairs on disk to token sequences in memory."""
+"""From sentence pairs, texts and examples of tasks on disk to token sequences in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from langmerge.pairs import read_rows
 from langmerge.prompts import Encoded, Prompt, encode_pairs, encode_text
 from langmerge.provenance import InputError
+from langmerge.tasks import encode, file_of, read_items
 from langmerge.training.settings import Component
 
 if TYPE_CHECKING:
@@ -60,7 +61,10 @@ def concatenate(parts: Sequence[Sequences]) -> Sequences:
 # ---- rows ----------------------------------------------------------------------------------------------------------
 
 
-def _portion(rows: list[dict[str, str]], part: Component, file: Path) -> list[dict[str, str]]:
+Row = TypeVar("Row")
+
+
+def _portion(rows: list[Row], part: Component, file: Path) -> list[Row]:
     start, end = (round(share * len(rows)) for share in part.portion)
     if start >= end:
         raise InputError(f"{file}: portion {list(part.portion)} of its {len(rows)} rows is empty; widen the portion")
@@ -68,7 +72,7 @@ def _portion(rows: list[dict[str, str]], part: Component, file: Path) -> list[di
 
 
 class Corpora:
-    """The train splits of the folders in ``inputs`` (``pairs/<lang>``), each file read once."""
+    """The train splits of the folders in ``inputs`` (``pairs/<lang>``, ``tasks/<lang>``); files of pairs are kept."""
 
     def __init__(self, inputs: Mapping[str, Path]) -> None:
         self._files = {
@@ -76,9 +80,14 @@ class Corpora:
             for name, folder in inputs.items()
             if name.startswith("pairs/")
         }
+        self._tasks = {
+            name.removeprefix("tasks/"): Path(folder) for name, folder in inputs.items() if name.startswith("tasks/")
+        }
         self._rows: dict[Path, list[dict[str, str]]] = {}
-        if not self._files:
-            raise InputError('the inputs name no corpus; expected at least one "pairs/<language>" folder')
+        if not self._files and not self._tasks:
+            raise InputError(
+                'the inputs name no corpus; expected at least one "pairs/<language>" or "tasks/<language>" folder'
+            )
 
     def rows(self, file: Path) -> list[dict[str, str]]:
         """All rows of a file; :class:`InputError` if it has none."""
@@ -124,10 +133,23 @@ class Corpora:
         ]
         if not joined:
             raise InputError(
-                f"{left} and {right} share no `id`, so {part.name} has no sentence pairs; "
+                f"{left} and {right} share no `id`, so {part.label} has no sentence pairs; "
                 "train on directions with the pivot, or use a multi-parallel corpus"
             )
         return [(row[part.source], row[part.target]) for row in _portion(joined, part, left)]
+
+    def examples(self, part: Component) -> list[tuple[str, str]]:
+        """The (prompt, answer) pairs of an `examples` part; the answer of a choice is its gold one."""
+        assert part.language is not None and part.name is not None
+        if part.language not in self._tasks:
+            raise InputError(
+                f"data part {part.label}: the inputs hold no tasks of {part.language!r}; add tasks/{part.language}"
+            )
+        file = file_of(self._tasks[part.language], part.name, "train")
+        items = read_items(file)
+        if not items:
+            raise InputError(f"{file}: the train split is empty; check the task and its split sizes")
+        return [(item.prompt, item.answer) for item in _portion(items, part, file)]
 
     def _missing(self, code: str) -> InputError:
         held = ", ".join(str(file) for file in self._files.values())
@@ -152,19 +174,25 @@ def cut_texts(texts: Sequence[Encoded], loss: str, context: int) -> tuple[list[t
 def encode_part(
     corpora: Corpora, tokenizer: PreTrainedTokenizerBase, part: Component, prompt: Prompt, tag: str, context: int
 ) -> tuple[Sequences, int]:
-    """The sequences of one part and how many pairs were left out because they are longer than ``context`` tokens."""
+    """The sequences of one part and how many were left out because they are longer than ``context`` tokens.
+
+    Texts are cut into pieces instead; pairs and examples would lose their prompt or their answer.
+    """
     if part.task == "text":
         assert part.language is not None
         texts = [encode_text(tokenizer, text, part.language, tag) for text in corpora.texts(part)]
         return flatten(*cut_texts(texts, part.loss, context)), 0
-    assert part.source is not None and part.target is not None
-    pairs = encode_pairs(prompt, tokenizer, corpora.pairs(part), part.source, part.target)
-    ids = [row.ids for row in pairs]
-    first = [1 if part.loss == "all" else max(1, row.prompt_length) for row in pairs]
-    kept = [i for i, row in enumerate(ids) if len(row) <= context]
+    sequences: list[tuple[Sequence[int], int]]
+    if part.task == "examples":
+        sequences = [encode(tokenizer, question, answer) for question, answer in corpora.examples(part)]
+    else:
+        assert part.source is not None and part.target is not None
+        rows = encode_pairs(prompt, tokenizer, corpora.pairs(part), part.source, part.target)
+        sequences = [(row.ids, row.prompt_length) for row in rows]
+    kept = [(ids, 1 if part.loss == "all" else max(1, start)) for ids, start in sequences if len(ids) <= context]
     if not kept:
         raise InputError(
-            f"data part {part.name}: every sentence pair is longer than context_length {context} "
-            f"(shortest {min(map(len, ids))} tokens); raise context_length"
+            f"data part {part.label}: every one of its {len(sequences)} sequences is longer than context_length "
+            f"{context} (shortest {min(len(ids) for ids, _ in sequences)} tokens); raise context_length"
         )
-    return flatten([ids[i] for i in kept], [first[i] for i in kept]), len(ids) - len(kept)
+    return flatten([ids for ids, _ in kept], [first for _, first in kept]), len(sequences) - len(kept)

@@ -21,13 +21,17 @@ BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 
 
 class InitSettings(Strict):
-    """An `init` recipe: fields of the model's configuration, and the tokenizer to be learnt."""
+    """An `init` recipe: fields of the model's configuration, and the tokenizer to be learnt.
+
+    The tokenizer is learnt on ``languages`` and on ``pivot``, the language that their corpora share (None: on theirs
+    alone).
+    """
 
     kind: str = "init"
     architecture: dict[str, Any]
     vocabulary_size: int = Field(ge=300)
     languages: tuple[str, ...] = Field(min_length=1)
-    pivot: str = "en"
+    pivot: str | None = "en"
     special_tokens: tuple[str, ...] = ()
     portion: tuple[Share, Share] = (0.0, 1.0)
     seed: int = Field(default=0, ge=0)
@@ -73,7 +77,8 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path, special: Iterable[str], 
 def _texts(settings: InitSettings, inputs: Mapping[str, Path]) -> list[str]:
     """The train sentences of all languages, the pivot's once only, though each corpus holds it."""
     corpora = Corpora(inputs)
-    codes = dict.fromkeys([settings.pivot, *settings.languages])
+    pivot = [] if settings.pivot is None else [settings.pivot]
+    codes = dict.fromkeys([*pivot, *settings.languages])
     return [
         text
         for code in codes

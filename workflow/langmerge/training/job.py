@@ -19,6 +19,7 @@ from langmerge.training.batches import Order
 from langmerge.training.data import Corpora, concatenate, encode_part
 from langmerge.training.energy import Energy
 from langmerge.training.loop import Run, find_cluster
+from langmerge.training.lora import WEIGHTS, adapt, flops_per_token
 from langmerge.training.settings import Settings, check
 
 
@@ -31,7 +32,7 @@ def _check(settings: Settings, config: Any) -> None:
 
 
 def prepare(settings: Settings, inputs: Mapping[str, Path], work: Path, identity: str) -> tuple[Run, dict[str, int]]:
-    """The run that a recipe asks for, not started, and the sentence pairs left out as too long, by part."""
+    """The run that a recipe asks for, not started, and the pairs and examples left out as too long, by part."""
     models.set_threads()
     disable_progress_bar()  # of transformers' loading and saving: a job has a progress bar of its own
     if torch.cuda.is_available():
@@ -57,14 +58,16 @@ def prepare(settings: Settings, inputs: Mapping[str, Path], work: Path, identity
     model = models.load_model(parent)
     _check(settings, model.config)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    run = Run(settings, model, concatenate(parts), order, pad, parent, work, identity, cluster)
-    left_out = {part.name: number for part, (_, number) in zip(mixture, encoded, strict=True) if number}
+    adapted = None if settings.lora is None else adapt(model, settings.lora, settings.seed)
+    run = Run(settings, model, concatenate(parts), order, pad, parent, work, identity, cluster, adapted)
+    left_out = {part.label: number for part, (_, number) in zip(mixture, encoded, strict=True) if number}
     return run, left_out
 
 
 def train(spec: Any, inputs: Mapping[str, Path], job: Result, work: Path) -> None:
     """Train as ``spec`` says; fill ``job.cost`` and ``job.folder`` (the model, ``step<N>/`` per snapshot, and the log).
 
+    With `lora` each model folder holds the merged model, and its adapter in ``adapter/``.
     ``work`` keeps the resume state and TensorBoard's files; of the state nothing is left when the run is complete.
     """
     settings = check(Settings, spec, "train")
@@ -79,7 +82,7 @@ def train(spec: Any, inputs: Mapping[str, Path], job: Result, work: Path) -> Non
     properties = torch.cuda.get_device_properties(run.cluster.device) if cuda else None
     energy = Energy(f"GPU-{properties.uuid}" if properties else None)
     for name, number in left_out.items():
-        print(f"{name}: {number} sentence pairs are left out, longer than context_length {settings.context_length}")
+        print(f"{name}: {number} pairs or examples are left out, longer than context_length {settings.context_length}")
     run.train()
     if run.cluster.rank:
         return
@@ -94,6 +97,11 @@ def train(spec: Any, inputs: Mapping[str, Path], job: Result, work: Path) -> Non
     per_token = models.training_flops_per_token(config, 0)
     per_square = models.training_flops_per_token(config, 1) - per_token
     job.cost.update(run.cost(properties.name if properties else platform.processor() or platform.machine()))
+    trainable = sum(weight.numel() for weight in run.model.parameters() if weight.requires_grad)
+    job.cost["trainable_parameters"] = trainable
+    if settings.lora is not None:
+        per_token = flops_per_token(per_token, trainable)
+        job.cost["adapter_bytes"] = (job.folder / "adapter" / WEIGHTS).stat().st_size
     job.cost["flops"] = per_token * run.ledger.tokens + per_square * run.ledger.squared_tokens
     if cuda:
         job.cost["peak_gpu_memory_bytes"] = torch.cuda.max_memory_allocated(run.cluster.device)

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import PreTrainedModel
@@ -31,10 +31,14 @@ from langmerge.provenance import InputError
 from langmerge.training import state
 from langmerge.training.batches import Batch, Order, assemble
 from langmerge.training.data import Sequences
+from langmerge.training.lora import merged, save_adapter
 from langmerge.training.objective import Objective
 from langmerge.training.optimization import learning_rate, make_optimizer
 from langmerge.training.progress import Curves, Progress
 from langmerge.training.settings import Settings
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 LOG_ROWS = 1000  # about so many steps are logged
 SPACING = 20.0  # large states take long to write: so many times as long passes before the next
@@ -107,9 +111,12 @@ class Run:
         work: Path,
         identity: str,
         cluster: Cluster,
+        adapted: PeftModel | None = None,
     ) -> None:
+        """``adapted``: ``model`` in peft's wrapper, where adapters are trained and not its weights."""
         self.settings, self.model, self.sequences, self.order, self.pad = settings, model, sequences, order, pad
         self.parent, self.work, self.identity, self.cluster = parent, work, identity, cluster
+        self.adapted = adapted
         self.ledger = Ledger()
         self.resumed = False
         model.to(cluster.device).train()  # type: ignore[arg-type]
@@ -180,10 +187,13 @@ class Run:
         temporary = folder.with_name(f".{folder.name}.part")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
+        model = self.model if self.adapted is None else merged(self.parent, self.adapted)
         cache = json.loads((self.parent / "config.json").read_text()).get("use_cache", True)
-        self.model.config.use_cache = cache  # off for training only
-        save_model(self.model, temporary)
-        self.model.config.use_cache = False
+        model.config.use_cache = cache  # off for training only
+        save_model(model, temporary)
+        model.config.use_cache = False
+        if self.adapted is not None:
+            save_adapter(self.adapted, temporary / "adapter")
         copy_tokenizer(self.parent, temporary)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.replace(folder)

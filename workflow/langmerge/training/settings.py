@@ -21,15 +21,17 @@ class Strict(BaseModel):
 class Component(Strict):
     """One part of the data mixture.
 
-    ``task`` "translate" needs ``source`` and ``target``; "text" needs ``language``. ``weight`` is the part's share of
-    the training tokens, relative to the other parts. ``portion`` picks rows of the train split by their position.
-    ``loss``: "target" asks for the target (text) and its end only, "all" for every token after the first.
+    ``task`` "translate" needs ``source`` and ``target``; "text" needs ``language``; "examples" needs ``language`` and
+    the ``name`` of a task whose prompts and answers are learnt. ``weight`` is the part's share of the training tokens,
+    relative to the other parts. ``portion`` picks rows of the train split by their position. ``loss``: "target" asks
+    for the target (text, answer) and its end only, "all" for every token after the first.
     """
 
-    task: Literal["translate", "text"] = "translate"
+    task: Literal["translate", "text", "examples"] = "translate"
     source: str | None = None
     target: str | None = None
     language: str | None = None
+    name: str | None = None
     weight: float = Field(default=1.0, ge=0.0)
     portion: tuple[Share, Share] = (0.0, 1.0)
     loss: Literal["target", "all"] = "target"
@@ -40,14 +42,20 @@ class Component(Strict):
             raise ValueError("a `translate` part needs `source` and `target` and takes no `language`")
         if self.task == "text" and (not self.language or self.source or self.target):
             raise ValueError("a `text` part needs `language` and takes no `source` or `target`")
+        if self.task == "examples" and (not self.language or not self.name or self.source or self.target):
+            raise ValueError("an `examples` part needs `name` and `language` and takes no `source` or `target`")
+        if self.task != "examples" and self.name:
+            raise ValueError("`name` is that of a task, which only `examples` parts have")
         if self.portion[0] >= self.portion[1]:
             raise ValueError("`portion` must be [start, end] with start < end")
         return self
 
     @property
-    def name(self) -> str:
-        """How the part is called in messages: ``en-es`` or ``es``."""
-        return f"{self.source}-{self.target}" if self.task == "translate" else str(self.language)
+    def label(self) -> str:
+        """How the part is called in messages: ``en-es``, ``es`` or ``sentiment.es``."""
+        if self.task == "translate":
+            return f"{self.source}-{self.target}"
+        return f"{self.name}.{self.language}" if self.name else str(self.language)
 
 
 class PromptSettings(Strict):
@@ -70,12 +78,26 @@ class PromptSettings(Strict):
         return self
 
 
+class LowRank(Strict):
+    """The adapters of :mod:`langmerge.training.lora`: ``rank``, ``alpha`` (scaling alpha / rank), ``dropout`` of their
+    input, and ``targets``, the names of the linear modules that get one (default: all of a Llama's layers).
+    """
+
+    rank: int = Field(default=8, ge=1)
+    alpha: float = Field(default=16.0, gt=0.0)
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    targets: tuple[str, ...] = Field(
+        default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), min_length=1
+    )
+
+
 class Settings(Strict):
     """A `train` recipe.
 
     ``batch_tokens`` counts the real tokens of one optimizer step, over all accumulation steps and devices, so that
     neither changes what is learnt. ``warmup`` is a fraction of ``steps``, ``final_learning_rate`` one of
-    ``learning_rate``. ``precision`` "bf16" computes in bf16 autocast; weights and optimizer are fp32 always.
+    ``learning_rate``. ``precision`` "bf16" computes in bf16 autocast; weights and optimizer are fp32 always. With
+    ``lora`` only adapters are trained, and merged into the weights at the end.
     """
 
     kind: Literal["train"] = "train"
@@ -98,6 +120,7 @@ class Settings(Strict):
     compile: bool = False
     gradient_checkpointing: bool = False
     accumulation: int = Field(default=1, ge=1)
+    lora: LowRank | None = None
     snapshots: tuple[Annotated[int, Field(ge=0)], ...] = ()
     checkpoint_seconds: float = Field(default=300.0, gt=0.0)
     seed: int = Field(default=0, ge=0)

@@ -1,4 +1,7 @@
-"""The resume state of a run: weights, optimizer and log after some step, in one safetensors file (never a pickle)."""
+"""The resume state of a run: weights, optimizer and log after some step, in one safetensors file (never a pickle).
+
+Frozen weights, those of a parent beneath adapters, are not kept: they are as they were.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,14 @@ FILE = "state.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
+def _trained(model: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
+    return [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+
+
 def save(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, meta: dict[str, Any]) -> None:
     """Write the state after ``meta["step"]`` steps, atomically: a kill leaves the old file or the new one, whole."""
     tensors = {}
-    for name, weight in model.named_parameters():
+    for name, weight in _trained(model):
         tensors[f"model.{name}"] = weight.detach().contiguous()
         for moment in MOMENTS:
             tensors[f"{moment}.{name}"] = optimizer.state[weight][moment].contiguous()
@@ -53,7 +60,7 @@ def read(folder: Path, identity: str) -> dict[str, Any] | None:
 def restore(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
     """Put the saved weights and moments, those after ``step`` steps, into model and optimizer."""
     with safetensors.safe_open(folder / FILE, framework="pt") as file, torch.no_grad():
-        for name, weight in model.named_parameters():
+        for name, weight in _trained(model):
             weight.copy_(file.get_tensor(f"model.{name}"))
             # All of it on the weight's device, as the fused kernel holds it.
             optimizer.state[weight] = {

@@ -1,0 +1,116 @@
+"""Task items (``<task>.<split>.jsonl`` of a tasks folder): one reader and one tokenisation for training and scoring.
+
+A row is one JSON object. Choice: ``id``, ``kind`` "choice", ``prompt``, ``choices``, ``gold`` (index of the right one),
+``group``. Generation: ``id``, ``kind`` "generation", ``prompt``, ``answer``, ``group``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from langmerge.provenance import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Kind = Literal["choice", "generation"]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item of a task.
+
+    ``answer`` is what the model ought to say: of a choice, ``choices[gold]``. A generation item has no ``choices`` and
+    ``gold`` -1. ``group`` is the phenomenon or label that scores are also broken down by ("" for none). ``prompt`` is
+    "" in minimal pairs, whose choices are whole sentences.
+    """
+
+    id: str
+    kind: Kind
+    prompt: str
+    choices: tuple[str, ...]
+    gold: int
+    answer: str
+    group: str
+
+
+def file_of(folder: Path, task: str, split: str) -> Path:
+    """Where the items of ``task`` and ``split`` stand in a tasks folder: ``<folder>/<task>.<split>.jsonl``."""
+    return folder / f"{task}.{split}.jsonl"
+
+
+def read_items(path: Path, limit: int | None = None) -> list[Item]:
+    """The first ``limit`` items (None: all) in the order of the file, blank lines skipped.
+
+    Raises :class:`InputError` naming file and line for a missing file, broken JSON, a missing or wrong field, fewer
+    than two choices, a ``gold`` outside of them, an empty choice or answer, or an id that stands twice.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: file not found; expected the items of a task, one JSON object a line")
+    items: dict[str, Item] = {}
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if limit is not None and len(items) >= limit:
+                    break
+                if line.strip():
+                    item = _item(line, f"{path}, line {number}")
+                    if item.id in items:
+                        raise InputError(f"{path}, line {number}: id {item.id!r} stands twice; ids must be unique")
+                    items[item.id] = item
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error.reason}); convert it with `iconv -t UTF-8`") from None
+    return list(items.values())
+
+
+def _item(line: str, place: str) -> Item:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{place}: not valid JSON ({error.msg}); expected one object a line") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{place}: expected a JSON object, found {line.strip()[:60]!r}")
+
+    def text(name: str, default: str | None = None) -> str:
+        value = row.get(name, default)
+        if not isinstance(value, str):
+            raise InputError(f'{place}: "{name}" is missing or not text; expected a string')
+        return value
+
+    key, kind, prompt, group = text("id"), text("kind"), text("prompt"), text("group", "")
+    if kind == "choice":
+        choices, gold = _choices(row, place)
+        return Item(key, "choice", prompt, choices, gold, choices[gold], group)
+    if kind == "generation":
+        answer = text("answer")
+        if not answer.strip() or not prompt.strip():
+            raise InputError(f'{place}: "prompt" or "answer" is empty; expected text in both (or remove the line)')
+        return Item(key, "generation", prompt, (), -1, answer, group)
+    raise InputError(f'{place}: "kind" is {kind!r}; expected "choice" or "generation"')
+
+
+def _choices(row: dict[str, Any], place: str) -> tuple[tuple[str, ...], int]:
+    choices, gold = row.get("choices"), row.get("gold")
+    if not isinstance(choices, list) or len(choices) < 2:
+        raise InputError(f'{place}: "choices" is missing or too short; expected a list of at least two texts')
+    if any(not isinstance(choice, str) or not choice.strip() for choice in choices):
+        raise InputError(f'{place}: one of "choices" is empty or not text; expected texts')
+    if not isinstance(gold, int) or isinstance(gold, bool) or not 0 <= gold < len(choices):
+        raise InputError(f'{place}: "gold" is {gold!r}; expected the index of the right one of {len(choices)} choices')
+    return tuple(choices), gold
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> tuple[list[int], int]:
+    """``bos + prompt + answer + eos`` as token ids, and how many of them (bos included) come before the answer.
+
+    Prompt and answer are tokenised apart, each as its text stands, so that a model is asked with exactly the prompt
+    that it was trained on and the answer's span is exact. Without a bos token in the tokenizer there is none here.
+    """
+    head: list[int] = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
+    if prompt:
+        head += tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    body: list[int] = list(tokenizer(answer, add_special_tokens=False)["input_ids"])
+    return [*head, *body, int(tokenizer.eos_token_id)], len(head)
