@@ -10,7 +10,10 @@ transform:
   agreement: false           # adjectives, determiners and verbs in one form; subject pronouns are said
   seed: 0                    # of the invented words
 
-The base is looked for beside the file, then in data/grammar/languages.
+The base is looked for beside the file, then in data/grammar/languages. Transforms are named after their parts in this
+order: es-relex50-sov-script-noagree. Those of data/grammar/languages share seed 0: the lexemes invented at a smaller
+share are among those at a larger one and have the same words, so that es-relex25 and es-relex75 differ in half of
+their lexemes. Give another seed where the words that two languages invent are to be independent.
 """
 
 from __future__ import annotations
@@ -98,8 +101,29 @@ def load_transform(data: Mapping[str, Any], folder: Path, world: World, path: Pa
 
     Raises ValueError naming file and key if the declaration is wrong.
     """
-    about, transform = data.get("language") or {}, data["transform"] or {}
+    base, transform = declaration(data, path)
+    source = folder / f"{base}.yaml"
+    if not source.exists():
+        source = GRAMMAR / "languages" / f"{base}.yaml"
+    original = read_yaml(source)
+    if "transform" in original:
+        raise ValueError(f"{path}: language.transform_of: {base} is itself a transform; name its base instead")
+    merged = {**original, "language": {**original["language"], **data["language"]}}
+    base_class = language_class(base)
+    cls = type(f"Transformed{base_class.__name__}", (Transformed, base_class), {})
+    language: Language = cls(merged, world, path, transform, int(transform.get("seed", 0)))
+    return language
+
+
+def declaration(data: Mapping[str, Any], path: Path) -> tuple[str, Mapping[str, Any]]:
+    """The base and the checked `transform` block of a file's content; of a natural language its code and {}.
+
+    Raises ValueError naming file and key if code, base, a key or the order is wrong.
+    """
+    about, transform = data.get("language") or {}, data.get("transform") or {}
     code, base = about.get("code"), about.get("transform_of")
+    if "transform" not in data and code == path.stem:
+        return str(code), {}
     if code != path.stem or not base:
         raise ValueError(f"{path}: language: expected code {path.stem!r} and `transform_of`, found {code!r}, {base!r}")
     unknown = set(transform) - KEYS
@@ -107,17 +131,31 @@ def load_transform(data: Mapping[str, Any], folder: Path, world: World, path: Pa
         raise ValueError(f"{path}: transform: expected some of {sorted(KEYS)}, found {sorted(transform)}")
     if transform.get("order") not in (None, "reversed", "sov"):
         raise ValueError(f"{path}: transform.order: expected reversed or sov, found {transform['order']!r}")
-    source = folder / f"{base}.yaml"
-    if not source.exists():
-        source = GRAMMAR / "languages" / f"{base}.yaml"
-    original = read_yaml(source)
-    if "transform" in original:
-        raise ValueError(f"{path}: language.transform_of: {base} is itself a transform; name its base instead")
-    merged = {**original, "language": {**original["language"], **about}}
-    base_class = language_class(base)
-    cls = type(f"Transformed{base_class.__name__}", (Transformed, base_class), {})
-    language: Language = cls(merged, world, path, transform, int(transform.get("seed", 0)))
-    return language
+    return str(base), transform
+
+
+def transform_distance(a: str, b: str, folder: Path) -> dict[str, float]:
+    """How far two transforms of one language are apart in each dimension, from what `folder`/<code>.yaml declare.
+
+    `lexicon`: the share of lexemes whose words differ. With one seed the sets of invented lexemes are nested and the
+    invented words the same, so that it is |p - q| for shares p and q; with two seeds they are independent and it is
+    1 - (1 - p)(1 - q) in expectation. `order`, `script` and `agreement`: 0 if the same, 1 if not. The base language
+    itself counts as a transform that changes nothing. A distance of a language to itself is 0 throughout, and with
+    one seed each dimension is a metric.
+
+    Raises ValueError if a file is missing or wrong, or if the two have different bases.
+    """
+    (base, one), (other, two) = (declaration(read_yaml(folder / f"{c}.yaml"), folder / f"{c}.yaml") for c in (a, b))
+    if base != other:
+        raise ValueError(f"{folder}: {a} is a transform of {base} and {b} of {other}; expected transforms of one base")
+    p, q = float(one.get("relexify", 0)), float(two.get("relexify", 0))
+    same_seed = one.get("seed", 0) == two.get("seed", 0)
+    return {
+        "lexicon": abs(p - q) if same_seed else 1 - (1 - p) * (1 - q),
+        "order": float(one.get("order") != two.get("order")),
+        "script": float(one.get("script") != two.get("script")),
+        "agreement": float(one.get("agreement", True) != two.get("agreement", True)),
+    }
 
 
 def _letters(script: Any, path: Path) -> dict[int, str]:

@@ -1,0 +1,161 @@
+"""Where tasks with answers come from: the grammar of the embedded corpus, or files."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field, model_validator
+
+from langmerge.config.base import Count, Language, Name, Portion, Section, fill
+
+Split = Literal["train", "dev", "test"]
+TaskKind = Literal["minimal_pairs", "sentiment", "summarization", "causal_choice", "arithmetic"]
+Format = Literal[
+    "items", "blimp", "sling", "turblimp", "clams", "multiblimp", "mgsm", "xcopa", "xquad",
+    "afrisenti", "xed", "labelled", "klexikon", "scitldr", "ntrex_headline", "summaries",
+]  # fmt: skip
+Amount = Annotated[int, Field(ge=0)]
+SPLITS: tuple[Split, ...] = get_args(Split)
+TASKS: tuple[TaskKind, ...] = get_args(TaskKind)
+
+
+class TaskSizes(Section):
+    """How many items of a task each split holds."""
+
+    train: Amount = Field(0, description="Items for training; no file when 0.")
+    dev: Amount = Field(description="Items for tuning; no file when 0.")
+    test: Amount = Field(description="Items for reporting; no file when 0.")
+
+    def splits(self) -> dict[str, int]:
+        """The sizes of the splits that are not empty."""
+        return {name: size for name in SPLITS if (size := getattr(self, name))}
+
+
+class PairSizes(Section):
+    """How many minimal pairs each phenomenon has at most; sentences come from the corpus's dev and test."""
+
+    dev: Amount = Field(description="Pairs per phenomenon for tuning; no file when 0.")
+    test: Amount = Field(description="Pairs per phenomenon for reporting; no file when 0.")
+
+    def splits(self) -> dict[str, int]:
+        """The sizes of the splits that are not empty."""
+        return {name: size for name in ("dev", "test") if (size := getattr(self, name))}
+
+
+class EmbeddedTasks(Section):
+    """Tasks generated from the grammar in `data/grammar`, multi-parallel: the same id is the same content."""
+
+    kind: Literal["embedded"]
+    minimal_pairs: PairSizes | None = Field(
+        None, description="Grammatical and ungrammatical sentences; none when empty."
+    )
+    sentiment: TaskSizes | None = Field(None, description="Reviews with a verdict; none when empty.")
+    classes: Literal[2, 3] = Field(2, description="Verdicts of a review: good and bad, or also mixed.")
+    summarization: TaskSizes | None = Field(None, description="Short texts with a summary; none when empty.")
+    causal_choice: TaskSizes | None = Field(None, description="Which effect follows, of two; none when empty.")
+    arithmetic: TaskSizes | None = Field(None, description="Word problems with a number as answer; none when empty.")
+    seed: int = Field(1, description="Seed of the items: the same seed gives the same bytes.")
+
+    def splits(self) -> dict[str, dict[str, int]]:
+        """Per task that is asked for: the sizes of its splits, none of them empty."""
+        asked = {task: getattr(self, task) for task in TASKS}
+        return {task: sizes.splits() for task, sizes in asked.items() if sizes is not None and sizes.splits()}
+
+    @model_validator(mode="after")
+    def _something(self) -> EmbeddedTasks:
+        if not self.splits():
+            raise ValueError(f"asks for no item; expected sizes under some of {', '.join(TASKS)}")
+        return self
+
+
+def _held_out() -> dict[Split, str]:
+    return {"dev": "dev", "test": "test"}
+
+
+class TaskSource(Section):
+    """Where one task's items come from: a file per language and split."""
+
+    path: str = Field(
+        min_length=1,
+        description="File (`.jsonl`, `.tsv`, also `.gz`); `{language}`, `{split}` and `{data_root}` are filled in.",
+    )
+    format: Format = Field(
+        "items",
+        description="`items`: the workflow's own rows; minimal pairs: `blimp`, `sling`, `turblimp`, `clams` (columns "
+        "sentence_good, sentence_bad), `multiblimp`; sentiment: `labelled` (text, label), `afrisenti`, `xed`; "
+        "summaries: `summaries` (text, summary), `klexikon`, `scitldr`, `ntrex_headline`; `xcopa`; `mgsm`; `xquad`.",
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="Column names of the file, where they are not those of the format."
+    )
+    splits: dict[Split, str] = Field(
+        default_factory=_held_out,
+        min_length=1,
+        description="Splits that are made, and what fills `{split}` for each (`dev: valid`).",
+    )
+    portions: dict[Split, Portion] = Field(
+        default_factory=dict,
+        description="Split to the share of the file's rows that it takes, by a hash of their id, for sets of one file "
+        "(`train: [0, 0.8]`); all where not named.",
+    )
+    max_characters: Count | None = Field(None, description="Longer items (prompt and answer) are left out.")
+    limit: Count | None = Field(None, description="At most so many items per split, the first.")
+    prompts: dict[Language, str] = Field(
+        default_factory=dict,
+        description="Per language the prompt around a row's columns, such as `Rezension: {text} Urteil:`; the format's "
+        "main column alone when empty.",
+    )
+    words: dict[Language, dict[str, str]] = Field(
+        default_factory=dict,
+        description="Per language what stands for a value of the file: of `labelled` the word of each label "
+        "(`positive: gut`; rows with other labels are dropped), of `xcopa` the connectives (`cause: weil`).",
+    )
+    by_language: dict[Language, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Keys that are different for a language, such as `en: {path: ..., format: blimp}`.",
+    )
+
+    @model_validator(mode="after")
+    def _languages_fit(self) -> TaskSource:
+        for language in self.by_language:
+            self.of(language)
+        return self
+
+    def of(self, language: str) -> TaskSource:
+        """The source with what is different for a language."""
+        values = self.model_dump(exclude={"by_language"}) | self.by_language.get(language, {})
+        return TaskSource.model_validate(values)
+
+    def filled(self, language: str, split: Split) -> TaskSource:
+        """The source of one language and split: its own keys, `{language}` and `{split}` filled in the path."""
+        own = self.of(language)
+        path = fill(fill(own.path, "{language}", language), "{split}", own.splits.get(split, split))
+        return own.model_copy(update={"path": path})
+
+
+class FileTasks(Section):
+    """Tasks read from files."""
+
+    kind: Literal["files"]
+    tasks: dict[TaskKind, TaskSource] = Field(min_length=1, description="Task to source.")
+    languages: dict[Language, list[Name]] = Field(
+        default_factory=dict, description="Tasks of a language that has not all of them; all when not named."
+    )
+
+    def splits(self, language: str) -> dict[TaskKind, list[Split]]:
+        """Per task of a language: its splits, in order."""
+        asked = self.languages.get(language, list(self.tasks))
+        own = {task: source.of(language).splits for task, source in self.tasks.items() if task in asked}
+        return {task: [name for name in SPLITS if name in splits] for task, splits in own.items()}
+
+    @model_validator(mode="after")
+    def _known(self) -> FileTasks:
+        for language, tasks in self.languages.items():
+            if unknown := [task for task in tasks if task not in self.tasks]:
+                raise ValueError(
+                    f"languages.{language}: {unknown[0]} is not among tasks; expected some of {sorted(self.tasks)}"
+                )
+        return self
+
+
+Tasks = Annotated[EmbeddedTasks | FileTasks, Field(discriminator="kind")]
