@@ -5,10 +5,16 @@ BIN := $(VENV)/bin
 CORES ?= all
 CONFIG ?=
 
-.PHONY: run test test-slow conformance install lint snapshot restore reference bench bench-merge clean
+.PHONY: run studies test test-slow conformance harness install lint snapshot restore reference bench bench-merge clean
 
 run: install
 	$(BIN)/snakemake --cores $(CORES) $(if $(CONFIG),--config $(CONFIG))
+
+# All five studies, one after another; `make run` is the first of them.
+STUDIES := translation,pretraining,maintenance,growth,distance
+
+studies: install
+	$(BIN)/snakemake --cores $(CORES) --config studies=$(STUDIES) $(CONFIG)
 
 install: $(VENV)/.installed
 
@@ -42,9 +48,21 @@ $(FUSION_BENCH)/.installed:
 	$(FUSION_BENCH)/bin/python -m pip install --quiet --disable-pip-version-check fusion-bench==0.2.33
 	@touch $@
 
-conformance: install $(PEERS)/.installed $(FUSION_BENCH)/.installed
+# lm-evaluation-harness, which scores `evaluation.harness`, in an environment of its own as well.
+HARNESS := .venv-harness
+
+harness: $(HARNESS)/.installed
+
+$(HARNESS)/.installed:
+	$(PYTHON) -m venv $(HARNESS)
+	$(HARNESS)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(HARNESS)/bin/python -m pip install --quiet --disable-pip-version-check lm-eval==0.4.13 accelerate
+	@touch $@
+
+conformance: install $(PEERS)/.installed $(FUSION_BENCH)/.installed $(HARNESS)/.installed
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive LANGMERGE_PEERS=$(abspath $(PEERS))/bin/python \
-	LANGMERGE_FUSION_BENCH=$(abspath $(FUSION_BENCH))/bin/python $(BIN)/python -m pytest -m conformance tests/conformance
+	LANGMERGE_FUSION_BENCH=$(abspath $(FUSION_BENCH))/bin/python \
+	LANGMERGE_HARNESS=$(abspath $(HARNESS))/bin/python $(BIN)/python -m pytest -m conformance tests/conformance
 
 lint: install
 	$(BIN)/ruff check .

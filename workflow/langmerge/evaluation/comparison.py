@@ -18,6 +18,7 @@ import pandas as pd
 from langmerge import provenance
 from langmerge.command import parse
 from langmerge.evaluation import aggregates
+from langmerge.evaluation.metrics import LOWER_IS_BETTER
 from langmerge.evaluation.significance import (
     Differences,
     holm,
@@ -25,10 +26,11 @@ from langmerge.evaluation.significance import (
     paired_differences,
     paired_test,
 )
+from langmerge.evaluation.task_sets import TASK_METRICS, is_task_test, parse_task_test
 from langmerge.evaluation.test_sets import parse_direction
 from langmerge.provenance import InputError
 
-MEAN = "mean"  # the direction of rows that average over directions
+MEAN = "mean"  # the direction of rows that average over directions or tests
 FAMILY_COLUMNS = ("family", "metric", "system", "baseline", "direction")
 COLUMNS = [
     "family",
@@ -65,13 +67,20 @@ RETENTION_COLUMNS = [
 
 @dataclass(frozen=True)
 class Protocol:
-    """How systems are compared: metrics, bootstrap samples, randomization trials, seed and split."""
+    """How systems are compared: metrics, bootstrap samples, randomization trials, seed and split.
+
+    ``metrics`` are those of directions; tests of tasks ("sentiment.es") are compared in all of their task's.
+    """
 
     metrics: tuple[str, ...] = ("bleu", "chrf")
     samples: int = 1000
     trials: int = 10000
     seed: int = 0
     split: str = "test"
+
+    def metrics_of(self, direction: str) -> tuple[str, ...]:
+        """The metrics that a direction or a test of a task is compared in."""
+        return TASK_METRICS[parse_task_test(direction).task] if is_task_test(direction) else self.metrics
 
 
 class Evaluations:
@@ -96,10 +105,11 @@ class Evaluations:
                 f"{path}: file not found; was {name} evaluated in {direction} on split {self.protocol.split!r}?"
             )
         with np.load(path, allow_pickle=False) as arrays:
-            missing = [metric for metric in self.protocol.metrics if metric not in arrays]
+            metrics = self.protocol.metrics_of(direction)
+            missing = [metric for metric in metrics if metric not in arrays]
             if missing:
                 raise InputError(f"{path}: no statistics of {', '.join(missing)}; add them to the evaluation's metrics")
-            return tuple(arrays["ids"].tolist()), {metric: arrays[metric] for metric in self.protocol.metrics}
+            return tuple(arrays["ids"].tolist()), {metric: arrays[metric] for metric in metrics}
 
     def _compare_systems(self, system: str, baseline: str, direction: str) -> dict[str, Differences]:
         ids, statistics = self._read(system, direction)
@@ -121,7 +131,9 @@ class Evaluations:
 
 
 def _directions(entry: Mapping[str, Any]) -> list[str]:
-    directions = [str(parse_direction(value)) for value in entry["directions"]]
+    directions = [
+        str(parse_task_test(value) if is_task_test(value) else parse_direction(value)) for value in entry["directions"]
+    ]
     if not directions:
         raise InputError(f"comparison of {entry['system']!r}: expected at least one direction")
     return directions
@@ -146,13 +158,14 @@ def compare(
 ) -> pd.DataFrame:
     """One row a comparison, direction and metric, and one with the mean over directions (:data:`COLUMNS`).
 
+    A direction may also be a test of a task, such as "sentiment.es"; the mean of a metric is over all that have it.
     An entry has ``system``, ``baseline``, ``directions`` and optionally ``family``, a label: entries with the same
     one are one family of tests. ``baseline`` is a system, or a mapping of directions to systems (each language's own
     specialist,
     say) with the ``label`` that stands in the table for it.
 
-    Scores and differences in points, p-values two-sided. For TER lower is better: a negative difference is a
-    gain.
+    Scores and differences in points, p-values two-sided. For TER and bits per byte lower is better: a negative
+    difference is a gain.
     """
     rows = []
     for entry in comparisons:
@@ -162,9 +175,10 @@ def compare(
         if missing := [direction for direction in directions if direction not in against]:
             raise InputError(f"comparison of {system!r}: no baseline for {missing[0]}; name one for each direction")
         results = {direction: evaluations.compare(system, against[direction], direction) for direction in directions}
+        metrics = dict.fromkeys(metric for by_metric in results.values() for metric in by_metric)
         results[MEAN] = {
-            metric: macro_average([results[direction][metric] for direction in directions])
-            for metric in evaluations.protocol.metrics
+            metric: macro_average([by_metric[metric] for by_metric in results.values() if metric in by_metric])
+            for metric in metrics
         }
         for direction, by_metric in results.items():
             for metric, differences in by_metric.items():
@@ -198,7 +212,7 @@ def retain(evaluations: Evaluations, entries: Sequence[Mapping[str, Any]]) -> pd
             gains = evaluations.compare(entry["expert"], entry["base"], direction)
             merged = evaluations.compare(entry["system"], entry["expert"], direction)
             for metric, gain in gains.items():
-                error = paired_test(gain).standard_error
+                error, lower = paired_test(gain).standard_error, metric in LOWER_IS_BETTER
                 m, e, b = merged[metric].system, gain.system, gain.baseline
                 rows.append(
                     {
@@ -212,8 +226,8 @@ def retain(evaluations: Evaluations, entries: Sequence[Mapping[str, Any]]) -> pd
                         "score_base": b,
                         "standard_error": error,
                         "retention": float(aggregates.retention(m, e, b, error)),
-                        "ratio": float(aggregates.ratio(m, e)),
-                        "interference": float(aggregates.interference(m, e)),
+                        "ratio": float(aggregates.ratio(m, e, lower)),
+                        "interference": float(aggregates.interference(m, e, lower)),
                     }
                 )
     table = pd.DataFrame(rows, columns=RETENTION_COLUMNS)

@@ -1,6 +1,6 @@
-"""BLEU, chrF++ and TER from per-sentence sufficient statistics (sacrebleu), with their signatures.
+"""Scores from sufficient statistics: BLEU, chrF++ and TER (sacrebleu, with their signatures), and those of tasks.
 
-A corpus score is a function of the *sum* of the sentences' statistics. The statistics are kept, so that
+A corpus score is a function of the *sum* of the sentences' (or items') statistics. The statistics are kept, so that
 significance tests can resample sentences without tokenising anything again; :func:`score` computes many sums
 at once.
 
@@ -9,6 +9,7 @@ BLEU: Papineni et al. 2002; chrF++: Popović 2017; TER: Snover et al. 2006; sign
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -41,7 +42,7 @@ def build(name: str, target: str) -> Metric:
     if name == "ter":
         asian = target in BLEU_TOKENIZERS
         return TER(normalized=asian, asian_support=asian)
-    raise InputError(f"metrics: unknown metric {name!r}; expected some of {', '.join(SCORES)}")
+    raise InputError(f"metrics: unknown metric {name!r}; expected some of {', '.join(TRANSLATION)}")
 
 
 def statistics(metric: Metric, hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
@@ -94,12 +95,51 @@ def _ter(sums: np.ndarray) -> np.ndarray:
     return 100.0 * np.where(reference > 0, _divide(edits, reference), edits > 0)
 
 
-SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"bleu": _bleu, "chrf": _chrf, "ter": _ter}
+def _mean(sums: np.ndarray) -> np.ndarray:
+    """Mean in percent from (sum of values in [0, 1], items) (..., 2); 0 without items."""
+    return 100.0 * _divide(sums[..., 0], sums[..., 1])
+
+
+def _macro_f1(sums: np.ndarray) -> np.ndarray:
+    """Macro-F1 in percent from summed confusion matrices (..., c^2), row-major with the right class as row.
+
+    The unweighted mean over all c classes of ``2 TP / (2 TP + FP + FN)``; a class that is neither right nor chosen
+    anywhere counts 0 (scikit-learn's ``labels=all, zero_division=0``).
+    """
+    classes = math.isqrt(sums.shape[-1])
+    table = sums.reshape(*sums.shape[:-1], classes, classes)
+    hits = np.diagonal(table, axis1=-2, axis2=-1)
+    return 100.0 * _divide(2 * hits, table.sum(-1) + table.sum(-2)).mean(-1)
+
+
+def _bits_per_byte(sums: np.ndarray) -> np.ndarray:
+    """Bits per byte from (negative log-likelihood in nats, bytes) (..., 2); lower is better."""
+    return _divide(sums[..., 0], sums[..., 1]) / math.log(2)
+
+
+TRANSLATION: dict[str, Callable[[np.ndarray], np.ndarray]] = {"bleu": _bleu, "chrf": _chrf, "ter": _ter}
+SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    **TRANSLATION,
+    "bits_per_byte": _bits_per_byte,
+    "accuracy": _mean,
+    "accuracy_norm": _mean,
+    "macro_f1": _macro_f1,
+    "exact_match": _mean,
+    "rouge_1": _mean,
+    "rouge_2": _mean,
+    "rouge_l": _mean,
+}
+LOWER_IS_BETTER = frozenset({"ter", "bits_per_byte"})
 
 
 def score(name: str, sums: np.ndarray) -> np.ndarray:
-    """Corpus scores (...) in percent from sums over sentences of statistics (..., k).
+    """Corpus scores (...) from sums over sentences or items of statistics (..., k): percent, or bits per byte.
 
-    Equal to sacrebleu's own scores; a single corpus is ``score(name, statistics.sum(0))``.
+    A single corpus is ``score(name, statistics.sum(0))``; BLEU, chrF++ and TER are equal to sacrebleu's own.
     """
     return SCORES[name](np.asarray(sums, dtype=np.float64))
+
+
+def oriented(name: str, value: float) -> float:
+    """A score so that higher is better: with the sign turned for :data:`LOWER_IS_BETTER`."""
+    return -value if name in LOWER_IS_BETTER else value

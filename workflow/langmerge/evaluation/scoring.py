@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from langmerge.evaluation import language_id, metrics
+from langmerge.evaluation.task_scoring import TaskOutput, score_tasks
+from langmerge.evaluation.task_sets import TaskSet
 from langmerge.evaluation.test_sets import TestSet
 from langmerge.prompts import Prompt
 from langmerge.provenance import InputError, write_json
@@ -36,17 +38,20 @@ class Output:
 
 @dataclass(frozen=True)
 class Scored:
-    """The outputs of one system on all its test sets; tokens read and written if it was decoded here."""
+    """The outputs of one system on all its test sets and tasks; tokens read and written if it was decoded here."""
 
     outputs: list[Output]
     prompt_tokens: int = 0
     new_tokens: int = 0
+    tasks: list[TaskOutput] = field(default_factory=list)
 
     def summaries(self) -> dict[str, dict[str, Any]]:
-        """Summary by split and direction: the content of ``scores.json``."""
+        """Summary by split and direction or test: the content of ``scores.json``."""
         table: dict[str, dict[str, Any]] = {}
         for output in self.outputs:
             table.setdefault(output.test_set.split, {})[str(output.test_set.direction)] = output.summary
+        for answered in self.tasks:
+            table.setdefault(answered.task_set.split, {})[str(answered.task_set.test)] = answered.summary
         return table
 
 
@@ -87,12 +92,30 @@ def score_model(
     tokenizer: PreTrainedTokenizerBase,
     test_sets: Sequence[TestSet],
     spec: Mapping[str, Any],
+    task_sets: Sequence[TaskSet] = (),
 ) -> Scored:
-    """Translate all test sets with ``model``, on the device where it is, and score them.
+    """Translate all test sets with ``model``, on the device where it is, and score them; score it on all tasks.
 
-    ``spec`` has ``prompt`` (fields of :class:`~langmerge.prompts.Prompt`), ``decode`` (``batch_size``,
-    ``max_new_tokens``, optionally ``max_length_ratio`` and ``cut``), ``metrics`` and ``languages``.
+    ``spec`` has ``decode`` (``batch_size``, ``max_new_tokens``, optionally ``max_length_ratio`` and ``cut``) and, for
+    translation, ``prompt`` (fields of :class:`~langmerge.prompts.Prompt`), ``metrics`` and ``languages``.
     """
+    tasks = score_tasks(model, tokenizer, task_sets, spec["decode"])
+    outputs, prompt_tokens, new_tokens = _translated(model, tokenizer, test_sets, spec) if test_sets else ([], 0, 0)
+    return Scored(
+        outputs,
+        prompt_tokens + sum(output.read for output in tasks),
+        new_tokens + sum(output.written for output in tasks),
+        tasks,
+    )
+
+
+def _translated(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    test_sets: Sequence[TestSet],
+    spec: Mapping[str, Any],
+) -> tuple[list[Output], int, int]:
+    """The outputs, and the tokens read and written."""
     from langmerge.evaluation.translation import Request, translate_requests
 
     decode = spec["decode"]
@@ -112,22 +135,28 @@ def score_model(
         score_outputs([next(texts).text for _ in test.ids], test, spec["metrics"], spec["languages"])
         for test in test_sets
     ]
-    return Scored(outputs, sum(t.prompt_tokens for t in translations), sum(t.new_tokens for t in translations))
+    return outputs, sum(t.prompt_tokens for t in translations), sum(t.new_tokens for t in translations)
 
 
 def write(scored: Scored, folder: Path) -> None:
-    """Write ``scores.json`` and, a split and direction each, ``predictions/*.jsonl`` and ``statistics/*.npz``."""
+    """Write ``scores.json`` and, a split and test each, ``predictions/*.jsonl`` and ``statistics/*.npz``."""
     write_json(folder / "scores.json", scored.summaries())
     for kind in ("predictions", "statistics"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
     for output in scored.outputs:
         test = output.test_set
-        name = f"{test.split}.{test.direction}"
-        rows = zip(test.ids, test.sources, test.references, output.hypotheses, strict=True)
-        lines = [
-            json.dumps({"id": i, "source": s, "reference": r, "hypothesis": h}, ensure_ascii=False) + "\n"
-            for i, s, r, h in rows
-        ]
-        (folder / "predictions" / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
-        arrays: dict[str, Any] = {"ids": np.array(test.ids, dtype=np.str_), **output.statistics}
-        np.savez(folder / "statistics" / f"{name}.npz", **arrays)
+        columns = zip(test.ids, test.sources, test.references, output.hypotheses, strict=True)
+        rows = [{"id": i, "source": s, "reference": r, "hypothesis": h} for i, s, r, h in columns]
+        _write_test(folder, f"{test.split}.{test.direction}", rows, output.statistics)
+    for answered in scored.tasks:
+        name = f"{answered.task_set.split}.{answered.task_set.test}"
+        _write_test(folder, name, answered.rows, answered.statistics)
+
+
+def _write_test(
+    folder: Path, name: str, rows: Sequence[Mapping[str, Any]], statistics: Mapping[str, np.ndarray]
+) -> None:
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    (folder / "predictions" / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    arrays: dict[str, Any] = {"ids": np.array([row["id"] for row in rows], dtype=np.str_), **statistics}
+    np.savez(folder / "statistics" / f"{name}.npz", **arrays)

@@ -98,6 +98,21 @@ def paired_differences(
     }
 
 
+def interval(
+    name: str, statistics: np.ndarray, samples: int, seed: int | Sequence[int], level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile bootstrap interval (low, high) of the score ``name`` of one system (Efron 1979).
+
+    ``statistics`` are (n, k); n items are drawn with replacement ``samples`` times. Equal seeds and n give equal draws.
+    Degenerate: equal ends where all items have the same statistics.
+    """
+    rng = np.random.default_rng(seed)
+    values = np.asarray(statistics, dtype=np.float64)
+    drawn = [score(name, _draw_counts(len(values), size, rng) @ values) for size in _blocks(samples)]
+    low, high = np.quantile(np.concatenate(drawn), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
 def macro_average(differences: Sequence[Differences]) -> Differences:
     """The unweighted mean over directions: sentences are resampled within each, the directions are fixed."""
     return Differences(

@@ -27,10 +27,11 @@ def main(arguments: list[str] | None = None) -> None:
         first = next(iter(sources.values()))
         model, tokenizer = models.load_model(first), models.load_tokenizer(first)
         model.to(models.device())  # type: ignore[arg-type]
-        sweep = Sweep(command.spec, sources, pairs, model, tokenizer, command.named("data"))
-        selection = {}
+        sweep = Sweep(command.spec, sources, pairs, model, tokenizer, command.named("data"), command.named("tasks"))
+        selection, merges = {}, {}
         for tuned in tqdm(sweep, total=len(command.spec["merges"]), desc=command.out.name, mininterval=5):
             write(tuned.scored, job.folder / "systems" / tuned.name)
+            merges[tuned.name] = tuned.cost
             selection[tuned.name] = {
                 "recipe": tuned.recipe.to_json(),
                 "trials": tuned.trials,
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
             if tuned.keep:
                 sweep.write(tuned, job.folder / "merged" / tuned.name)
         provenance.write_json(job.folder / "selection.json", selection)
-        job.cost.update(tokens=sweep.tokens, device=str(models.device()))
+        job.cost.update(tokens=sweep.tokens, device=str(models.device()), merges=merges)
     (command.out / "merged").mkdir(exist_ok=True)  # declared to Snakemake even where nothing is kept
 
 

@@ -1,7 +1,7 @@
 """Searches: methods that find an ordinary recipe on dev, which the engine then merges like any other.
 
-A search gets a sweep, its recipe (with the search's parameters) and the directions that tune it; test sets are out of
-its reach.
+A search gets a sweep, its recipe (with the search's parameters) and the directions (or tasks) that tune it; test sets
+are out of its reach.
 """
 
 from __future__ import annotations
