@@ -3,16 +3,11 @@
 from pathlib import Path
 
 import pytest
+from graph_facts import changed
 
 from langmerge import config, plan
 
 ROOT = Path(__file__).parents[2]
-
-
-def changed(values, path, new):
-    """``values`` with the dotted ``path`` set to ``new``."""
-    head, _, rest = path.partition(".")
-    return {**values, head: changed(values.get(head) or {}, rest, new) if rest else new}
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from langmerge.plan.__main__ import main
 from langmerge.plan.describe import describe, predict
-from langmerge.plan.models import _parameters
+from langmerge.plan.graph import parameters_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,7 +66,7 @@ def test_the_predicted_size_is_that_of_the_model(changes):
                     "intermediate_size": 24, "tie_word_embeddings": True} | changes  # fmt: skip
     with torch.device("meta"):
         model = LlamaForCausalLM(LlamaConfig(vocab_size=50, **architecture))
-    assert _parameters(architecture, 50) == sum(p.numel() for p in model.parameters() if p.dim() == 2)
+    assert parameters_of(architecture, 50) == sum(p.numel() for p in model.parameters() if p.dim() == 2)
 
 
 def test_the_command_prints_the_plan_and_lists_jobs(monkeypatch, capsys, build):

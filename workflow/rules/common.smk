@@ -30,7 +30,16 @@ GPUS = workflow.global_resources["gpu"].value
 # Libraries whose release may change a stage's results.
 LIBRARIES = {
     "corpora": ("pyarrow", "datasets"),
-    "training": ("torch", "transformers", "tokenizers", "safetensors"),
+    "training": ("torch", "transformers", "tokenizers", "safetensors", "peft"),
+    "growing": ("torch", "transformers", "safetensors"),
+    "diagnosis": (
+        "torch",
+        "transformers",
+        "tokenizers",
+        "safetensors",
+        "numpy",
+        "scipy",
+    ),
     "merging": ("torch", "safetensors"),
     "sweeping": (
         "torch",
@@ -39,8 +48,18 @@ LIBRARIES = {
         "safetensors",
         "sacrebleu",
         "py3langid",
+        "rouge-score",
+        "regex",
     ),
-    "evaluation": ("torch", "transformers", "tokenizers", "sacrebleu", "py3langid"),
+    "evaluation": (
+        "torch",
+        "transformers",
+        "tokenizers",
+        "sacrebleu",
+        "py3langid",
+        "rouge-score",
+        "regex",
+    ),
     "observation": ("torch", "transformers", "tokenizers", "safetensors"),
     "analysis": ("torch", "numpy", "scipy", "safetensors"),
     "landscape": ("torch", "transformers", "tokenizers", "safetensors"),
@@ -105,9 +124,11 @@ def job_weights(wildcards):
         "train_model": "model.safetensors",
         "init_model": "model.safetensors",
         "import_model": "model.safetensors",
+        "grow_model": "model.safetensors",
         "merge_models": "model.safetensors",
         "sweep_merges": "merged",
         "calibrate_model": "model.safetensors",
+        "calibrate_models": "measured",
     }
     owners = dict.fromkeys(
         study_plan.result_folder(folder, JOBS)

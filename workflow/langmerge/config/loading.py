@@ -10,6 +10,8 @@ import yaml
 from pydantic import ValidationError
 
 from langmerge.config.base import fill
+from langmerge.config.kinds import KINDS, TRANSLATION
+from langmerge.config.language_study import LanguageStudy
 from langmerge.config.messages import explain
 from langmerge.config.study import Study, Workflow
 from langmerge.provenance import InputError
@@ -76,10 +78,15 @@ def load_workflow(values: dict[str, Any], origin: str = "config/config.yaml") ->
         raise InputError(explain(error, Workflow, lambda _: origin)) from None
 
 
-def load(workflow: Workflow, name: str, folder: Path = Path("config")) -> Study:
+def load(workflow: Workflow, name: str, folder: Path = Path("config")) -> Study | LanguageStudy:
     """Load the study ``name`` at the workflow's scale; :class:`InputError` with one line per mistake."""
-    study_path, scale_path = folder / "studies" / f"{name}.yaml", folder / "scales" / f"{workflow.scale}.yaml"
-    study, scale = read_yaml(study_path), read_yaml(scale_path)
+    study_path = folder / "studies" / f"{name}.yaml"
+    study = read_yaml(study_path)
+    kind = study.get("kind", TRANSLATION)
+    if kind not in KINDS:
+        raise InputError(f"{study_path}: kind: expected one of {', '.join(KINDS)}, found {kind!r}")
+    scale_path = scale_file(workflow.scale, kind, folder)
+    scale = read_yaml(scale_path)
     values = merge_defaults(scale, study)
     if workflow.data_root is None and "{data_root}" in str(values):
         user = scale_path if "{data_root}" in str(scale) else study_path
@@ -97,7 +104,13 @@ def load(workflow: Workflow, name: str, folder: Path = Path("config")) -> Study:
             inside = inside[part]
         return str(study_path)
 
+    section = KINDS[kind]
     try:
-        return Study.model_validate(values)
+        return section.model_validate(values)
     except ValidationError as error:
-        raise InputError(explain(error, Study, origin)) from None
+        raise InputError(explain(error, section, origin)) from None
+
+
+def scale_file(scale: str, kind: str, folder: Path = Path("config")) -> Path:
+    """The file that says how large a study of a kind is: what is trained differs, so each kind has its own."""
+    return folder / "scales" / (f"{scale}.yaml" if kind == TRANSLATION else f"{scale}.{kind}.yaml")

@@ -55,9 +55,9 @@ class Drift(Section):
 
 
 class Calibration(Section):
-    """What is measured of each specialist, on pairs of its own direction, for methods that weigh models by data."""
+    """What is measured of each specialist on data of its own, for methods that weigh models by data."""
 
-    sentences: Count = Field(128, description="Sentence pairs.")
+    sentences: Count = Field(128, description="Sentence pairs of its direction, or texts of its language.")
     split: Literal["train", "dev"] = Field("train", description="Where they come from; never a test set.")
     labels: Literal["target", "model"] = Field(
         "target",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from langmerge.config.base import Count, Language, Portion, Positive, Section, Share
+from langmerge.config.growth_recipe import GrowSpec
 
 
 class PromptConfig(Section):
@@ -124,14 +125,15 @@ class TrainSpec(Section):
 
 
 class ExtraModel(Section):
-    """One more model: exactly one of the three recipes."""
+    """One more model: exactly one of the four recipes."""
 
     import_: Import | None = Field(None, alias="import", description="From the Hub or a folder.")
     merge: MergeSpec | None = Field(None, description="From other models of the study.")
     train: TrainSpec | None = Field(None, description="From another model of the study.")
+    grow: GrowSpec | None = Field(None, description="From a smaller model of the study, made larger.")
 
     @model_validator(mode="after")
     def _one_recipe(self) -> ExtraModel:
-        if sum(recipe is not None for recipe in (self.import_, self.merge, self.train)) != 1:
-            raise ValueError("give exactly one of `import`, `merge`, `train`")
+        if sum(recipe is not None for recipe in (self.import_, self.merge, self.train, self.grow)) != 1:
+            raise ValueError("give exactly one of `import`, `merge`, `train`, `grow`")
         return self

@@ -25,6 +25,11 @@ class Evaluation(Section):
     bootstrap_samples: Count = Field(1000, description="Paired bootstrap resamples.")
     randomization_trials: Count = Field(10000, description="Approximate randomization trials.")
     seed: int = Field(12345, description="Seed of the significance tests.")
+    harness: list[Name] = Field(
+        default_factory=list,
+        description="Tasks of lm-evaluation-harness by name, scored in an environment of its own (`make harness`).",
+    )
+    harness_limit: Count | None = Field(None, description="Items of each of these tasks; all when empty.")
 
 
 class Hardware(Section):
@@ -38,6 +43,7 @@ class Hardware(Section):
 class Study(Section):
     """A study: languages, one base, a specialist for each language and direction, and what is made of them."""
 
+    kind: Literal["translation"] = Field("translation", description="What is studied.")
     title: str = Field(min_length=1, description="Heading of the report.")
     pivot: Language = Field("en", description="The language that all pairs share.")
     languages: list[Language] = Field(min_length=1, description="Languages that get specialists.")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from langmerge.config import Study
+from langmerge.config import Distance, Growth, LanguageStudy, Maintenance, Pretraining, Study
+from langmerge.plan import distance, growth, maintenance, pretraining
 from langmerge.plan.ablation import add_ablation
 from langmerge.plan.analysis import add_measurements
 from langmerge.plan.corpora import add_corpora
 from langmerge.plan.damage import add_damage
 from langmerge.plan.graph import Draft, Job, Plan, group_name
+from langmerge.plan.harness import add_harness
 from langmerge.plan.landscape import add_landscape
 from langmerge.plan.models import add_base, add_extra_models, add_joint, add_specialists
 from langmerge.plan.patches import add_patches
@@ -18,8 +20,17 @@ from langmerge.plan.scores import add_comparisons, add_evaluation, add_sweeps
 from langmerge.plan.weighing import add_weighing
 
 
-def build(study: Study, name: str, root: str = "results") -> Plan:
+def build(study: Study | LanguageStudy, name: str, root: str = "results") -> Plan:
     """Expand a study into its plan; :class:`InputError` for references that lead nowhere or in a circle."""
+    if isinstance(study, Pretraining):
+        return pretraining.build(study, name, root)
+    if isinstance(study, Maintenance):
+        return maintenance.build(study, name, root)
+    if isinstance(study, Distance):
+        return distance.build(study, name, root)
+    if isinstance(study, Growth):
+        return growth.build(study, name, root)
+    assert isinstance(study, Study), type(study)
     draft = Draft(study, name, root)
     add_corpora(draft)
     for seed in study.seeds:
@@ -59,6 +70,7 @@ NOT_REPORTED: dict[str, Any] = {"hardware": True, "base": {"train": SPEED}, "spe
 def _add_report(draft: Draft, comparisons: str) -> None:
     """The report reads scores, comparisons, measurements and costs; never weights."""
     inputs = {"comparisons": comparisons, "corpora_check": f"{draft.root}/corpora_check"}
+    inputs |= add_harness(draft, draft.study.evaluation.harness, draft.study.evaluation.harness_limit)
     inputs |= {f"systems/{system.key}": system.folder for system in draft.systems}
     for rule, place in (
         ("measure_models", "measurements"),

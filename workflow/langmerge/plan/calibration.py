@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from langmerge import catalogue
+from langmerge.config import Calibration
 from langmerge.plan.graph import SNAPSHOT, Draft, Job, direction, directions_of
 from langmerge.provenance import InputError
+
+if TYPE_CHECKING:
+    from langmerge.plan.language_draft import LanguageDraft, Test
 
 SIMILARITY = "similarity"  # the one kind that is measured of all specialists of a group together
 
@@ -63,6 +67,46 @@ def _spec(draft: Draft, kind: str, language: str, directions: list[dict[str, str
         return {"kind": kind, "language": language, "pivot": pivot}
     spec = {"kind": kind, "directions": directions, "pivot": pivot, "prompt": draft.prompt(), **settings}
     return spec | ({"labels": labels} if kind == "fisher" else {})
+
+
+def add_test_calibrations(
+    draft: LanguageDraft,
+    seed: int,
+    title: str,
+    models: Mapping[str, Sequence[Test]],
+    kinds: Sequence[str],
+    settings: Calibration,
+    context: int,
+    disk: float,
+) -> dict[str, str]:
+    """One job that measures models on texts or tasks in place of pairs; inputs of a sweep by what merges call the data.
+
+    ``models`` maps each model to what it is measured on, ``context`` is the longest sequence in tokens, ``disk`` the
+    bytes that are kept. None, and no job, without ``kinds``.
+    """
+    if not kinds:
+        return {}
+    folder = f"{draft.root}/calibrations/seed{seed}/{title}"
+    measurements = {
+        f"{model}.{kind}": {"kind": kind, "model": model, "tests": list(tests)}
+        for model, tests in models.items()
+        for kind in kinds
+    }
+    spec = {"measurements": measurements, "pivot": draft.study.pivot, "context": context}
+    inputs = {f"models/{model}": draft.folder_of(seed, model, "merging.all") for model in models}
+    inputs |= draft.inputs_of(test for tests in models.values() for test in tests)
+    draft.add_job(
+        Job(
+            "calibrate_models",
+            folder,
+            spec | settings.model_dump(mode="json"),
+            inputs,
+            modules=("langmerge.calibration",),
+            gpus=1,
+            disk=disk,
+        )
+    )
+    return {f"data/{name}": f"{folder}/measured/{name}" for name in measurements}
 
 
 def _elements(draft: Draft, kind: str) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 import langmerge
-from langmerge.config import EmbeddedCorpus, FilesCorpus
+from langmerge.config import EmbeddedCorpus, EmbeddedTasks, FilesCorpus, FileTasks
 from langmerge.plan.graph import Draft, Job
 from langmerge.provenance import InputError
 
@@ -63,6 +63,22 @@ def dependencies(
             if (PACKAGE / "corpora/grammar/languages" / f"{name}.py").is_file():
                 modules.append(f"langmerge.corpora.grammar.languages.{name}")
     return tuple(dict.fromkeys(files)), tuple(dict.fromkeys(modules))
+
+
+def task_dependencies(
+    corpus: EmbeddedCorpus | FilesCorpus, tasks: EmbeddedTasks | FileTasks, pivot: str, language: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Data files and code modules that one language's tasks depend on, and no other language's."""
+    if isinstance(tasks, FileTasks):
+        own = tasks.splits(language)
+        sources = [s.filled(language, split) for task, s in tasks.tasks.items() if task in own for split in s.splits]
+        return tuple(dict.fromkeys(source.path for source in sources)), ("langmerge.corpora.tasks",)
+    if not isinstance(corpus, EmbeddedCorpus):
+        raise InputError("tasks.kind: embedded tasks need the embedded corpus; set corpus.kind or tasks.kind: files")
+    files, modules = dependencies(corpus, pivot, language)
+    phrases = Path(corpus.grammar) / "tasks"
+    phrase_files = [str(path) for path in (phrases / "world.yaml", phrases / f"{language}.yaml") if path.is_file()]
+    return (*files, *phrase_files), ("langmerge.corpora.tasks", *modules)
 
 
 def _transform_of(folder: Path, code: str) -> str | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from langmerge.config import Study
+from langmerge.config import Import, LanguageStudy, Study
 from langmerge.provenance import InputError
 
 SNAPSHOT = "@"  # `en-es@40` is the model en-es after 40 steps
@@ -43,7 +43,7 @@ class Model:
     """A node of the graph: a model folder and, in one readable line, the recipe that makes it from its parents."""
 
     name: str
-    kind: str  # import, init, train, merge
+    kind: str  # import, init, train, grow, merge
     folder: str
     parents: tuple[str, ...]
     seed: int
@@ -55,8 +55,8 @@ class System:
     """Something that is scored: a model, or a merge that a sweep tuned. ``folder`` holds its scores."""
 
     name: str
-    role: str  # base, specialist, joint, merge, pair, patch, drift, snapshot, extra
-    group: str  # from-en, to-en; empty for what belongs to no direction group
+    role: str  # base, specialist, joint, merge, pair, patch, drift, snapshot, extra; or a role of the study's kind
+    group: str  # of systems that are compared, such as from-en; empty for what belongs to none
     seed: int
     folder: str
     details: dict[str, Any] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Plan:
     """The graph of a study."""
 
     name: str
-    study: Study
+    study: Study | LanguageStudy
     models: dict[str, Model]  # by "seed/name"
     systems: tuple[System, ...]
     jobs: dict[str, Job]  # by folder
@@ -83,11 +83,11 @@ class Plan:
         return next(job for job in self.jobs.values() if job.rule == "write_report")
 
 
-class Draft:
-    """A plan under construction. ``parameters`` is the size of the base, for predictions."""
+class Graph:
+    """A plan under construction. ``parameters`` is the size of a model, for predictions."""
 
-    def __init__(self, study: Study, name: str, root: str) -> None:
-        self.study, self.name, self.root = study, name, f"{root}/{name}"
+    def __init__(self, name: str, root: str) -> None:
+        self.name, self.root = name, f"{root}/{name}"
         self.models: dict[str, Model] = {}
         self.systems: list[System] = []
         self.jobs: dict[str, Job] = {}
@@ -122,6 +122,14 @@ class Draft:
                 f"name one of merging.drift.steps before the last, or {stem} itself"
             )
         return f"{model.folder}/step{step}" if step else model.folder
+
+
+class Draft(Graph):
+    """The plan of a study of translation under construction."""
+
+    def __init__(self, study: Study, name: str, root: str) -> None:
+        super().__init__(name, root)
+        self.study = study
 
     def languages(self) -> list[str]:
         """Every language with data, each once: the study's and the base's."""
@@ -161,3 +169,21 @@ def directions_of(study: Study, group: str, languages: Iterable[str] | None = No
     """(source, target) of a direction group, in the order of the study's (or the given) languages."""
     chosen = study.languages if languages is None else languages
     return [(study.pivot, code) if group == "from_pivot" else (code, study.pivot) for code in chosen]
+
+
+def parameters_of(architecture: dict[str, Any], vocabulary: int) -> float:
+    """Parameters of a Llama-type decoder without norms, for predictions."""
+    d = architecture.get("hidden_size", 0)
+    heads = architecture.get("num_attention_heads", 1)
+    kv = architecture.get("num_key_value_heads", heads)
+    head = architecture.get("head_dim", d // max(heads, 1))
+    layer = d * head * (2 * heads + 2 * kv) + 3 * d * architecture.get("intermediate_size", 0)
+    embeddings = vocabulary * d * (1 if architecture.get("tie_word_embeddings", True) else 2)
+    return float(architecture.get("num_hidden_layers", 0) * layer + embeddings)
+
+
+def imported_parameters(recipe: Import) -> float:
+    """Parameters of an imported model: as said, else by the size of its weights; 0 (unknown) where they are not yet."""
+    folder = Path(recipe.source)
+    held = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 4 if folder.is_dir() else 0.0
+    return recipe.parameters or held

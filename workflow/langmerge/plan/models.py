@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from langmerge import catalogue
-from langmerge.config import ExtraModel, Import, MergeSpec, Training
+from langmerge.config import ExtraModel, Growing, Import, MergeSpec, Training
 from langmerge.plan.graph import (
     SNAPSHOT,
     Draft,
+    Graph,
     Job,
     Model,
     Pair,
     direction_name,
     directions_of,
     group_name,
+    imported_parameters,
+    parameters_of,
 )
 from langmerge.provenance import InputError
 
@@ -82,14 +85,21 @@ def add_training(
     draft.add_model(Model(name, "train", folder, (parent,), seed, recipe))
 
 
-def add_import(draft: Draft, seed: int, name: str, recipe: Import) -> None:
-    """A model from the Hub or a local folder."""
-    folder = f"{draft.root}/models/imported/seed{seed}/{name}"
+def import_job(root: str, seed: int, name: str, recipe: Import) -> tuple[str, Job, Model]:
+    """Folder, job and node of a model from the Hub or a local folder."""
+    folder = f"{root}/models/imported/seed{seed}/{name}"
     local = Path(recipe.source)
     files = tuple(str(path) for path in sorted(local.glob("*.json"))) if local.is_dir() else ()
     spec = recipe.model_dump(mode="json", exclude={"parameters"})
-    draft.add_job(Job("import_model", folder, spec, files=files, modules=("langmerge.training.import_model",)))
-    draft.add_model(Model(name, "import", folder, (), seed, f"import {recipe.source}"))
+    job = Job("import_model", folder, spec, files=files, modules=("langmerge.training.import_model",))
+    return folder, job, Model(name, "import", folder, (), seed, f"import {recipe.source}")
+
+
+def add_import(draft: Draft, seed: int, name: str, recipe: Import) -> None:
+    """A model from the Hub or a local folder."""
+    _, job, model = import_job(draft.root, seed, name, recipe)
+    draft.add_job(job)
+    draft.add_model(model)
 
 
 def add_base(draft: Draft, seed: int) -> None:
@@ -106,7 +116,7 @@ def add_base(draft: Draft, seed: int) -> None:
             "portion": [0.0, 1.0],
         }
         folder = f"{draft.root}/models/initialised/seed{seed}/{origin}"
-        draft.parameters = _parameters(base.init.architecture, base.init.vocabulary_size)
+        draft.parameters = parameters_of(base.init.architecture, base.init.vocabulary_size)
         draft.add_job(
             Job(
                 "init_model",
@@ -120,7 +130,7 @@ def add_base(draft: Draft, seed: int) -> None:
         size = f"init, {draft.parameters / 1e6:.2f} M parameters"
         draft.add_model(Model(origin, "init", folder, (), seed, size))
     elif base.import_:
-        draft.parameters = base.import_.parameters or _imported_parameters(Path(base.import_.source))
+        draft.parameters = imported_parameters(base.import_)
         add_import(draft, seed, origin, base.import_)
     if base.train:
         directions = [pair for group in study.directions for pair in directions_of(study, group, base.languages)]
@@ -168,8 +178,26 @@ def add_extra_models(draft: Draft, seed: int) -> None:
             for pair in extra.train.directions:
                 _check_direction(draft, name, pair)
             add_training(draft, seed, name, parent, run, list(extra.train.directions), f"train from {parent}")
+        elif extra.grow:
+            add_grown(draft, seed, name, extra.grow.parent, extra.grow, f"models.{name}.grow.parent")
         elif extra.merge:
             add_fixed_merge(draft, seed, name, extra.merge)
+
+
+def add_grown(draft: Graph, seed: int, name: str, parent: str, grow: Growing, needed_by: str = "") -> None:
+    """A model made larger without training; noise takes the replicate's seed where the recipe names none."""
+    factor = grow.parameters.get("width", 2) ** 2 if grow.method == "hyperclone" else grow.parameters.get("depth", 2)
+    job = Job(
+        "grow_model",
+        f"{draft.root}/models/grown/seed{seed}/{name}",
+        grow.spec(seed),
+        {"model": draft.folder_of(seed, parent, needed_by or name)},
+        modules=("langmerge.growing",),
+        gpus=1,
+        disk=4 * draft.parameters * factor,  # at most: embeddings grow less than that
+    )
+    draft.add_job(job)
+    draft.add_model(Model(name, "grow", job.folder, (parent.partition(SNAPSHOT)[0],), seed, f"{grow.method} {parent}"))
 
 
 def add_fixed_merge(draft: Draft, seed: int, name: str, merge: MergeSpec) -> None:
@@ -222,6 +250,8 @@ def _check_direction(draft: Draft, name: str, pair: Pair) -> None:
 def _parents(extra: ExtraModel) -> list[str]:
     if extra.train:
         return [extra.train.parent]
+    if extra.grow:
+        return [extra.grow.parent]
     if extra.merge:
         return [*extra.merge.models, *([extra.merge.base] if extra.merge.base else [])]
     return []
@@ -229,19 +259,3 @@ def _parents(extra: ExtraModel) -> list[str]:
 
 def _stem(name: str) -> str:
     return name.partition(SNAPSHOT)[0]
-
-
-def _parameters(architecture: dict[str, Any], vocabulary: int) -> float:
-    """Parameters of a Llama-type decoder without norms, for predictions."""
-    d = architecture.get("hidden_size", 0)
-    heads = architecture.get("num_attention_heads", 1)
-    kv = architecture.get("num_key_value_heads", heads)
-    head = architecture.get("head_dim", d // max(heads, 1))
-    layer = d * head * (2 * heads + 2 * kv) + 3 * d * architecture.get("intermediate_size", 0)
-    embeddings = vocabulary * d * (1 if architecture.get("tie_word_embeddings", True) else 2)
-    return float(architecture.get("num_hidden_layers", 0) * layer + embeddings)
-
-
-def _imported_parameters(folder: Path) -> float:
-    """Parameters of a local model by the size of its weights; 0 (unknown) for a Hub id that is not here yet."""
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 4 if folder.is_dir() else 0.0

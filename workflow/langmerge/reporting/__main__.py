@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
 from langmerge import provenance
 from langmerge.command import parse
 from langmerge.reporting import booktabs, html, pdf
-from langmerge.reporting.document import Document, compose
+from langmerge.reporting import document as translation
+from langmerge.reporting.document import Document
 from langmerge.reporting.figures import style
 from langmerge.reporting.load import load
+from langmerge.reporting.studies import compose as compose_study
+from langmerge.reporting.studies import results as studies
 
 
 def write(document: Document, folder: Path) -> None:
@@ -32,6 +37,14 @@ def write(document: Document, folder: Path) -> None:
     (folder / "report.pdf").write_bytes(pdf.render(document, folder / "figures"))
 
 
+def compose(spec: dict[str, Any], inputs: Mapping[str, Path]) -> Document:
+    """The report that the study's kind asks for."""
+    if spec["study"].get("kind", "translation") == "translation":
+        return translation.compose(load(spec, inputs))
+    with style():
+        return compose_study(studies.load(spec, inputs))
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Write the report of ``--spec`` from ``--inputs`` into ``--out``.
 
@@ -45,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
             # Systems of a sweep lie inside the sweep's result, which is an input too and whose manifest covers them.
             if (folder / provenance.MANIFEST).is_file():
                 job.read(name, folder)
-        write(compose(load(command.spec, command.inputs)), job.folder)
+        write(compose(command.spec, command.inputs), job.folder)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from langmerge.reporting.table import Table
 from langmerge.reporting.tables_ablation import ablation_heading, ablation_table
 from langmerge.reporting.tables_damage import predictor_table
 from langmerge.reporting.tables_data import data_table, example_table, printable
+from langmerge.reporting.tables_harness import harness_table
 from langmerge.reporting.tables_redistribution import (
     redistribution_heading,
     redistribution_table,
@@ -145,6 +146,7 @@ def compose(results: Results) -> Document:
                 retention_table(scores, samples.retention) if merged else None,
                 retention_table(scores, samples.ratio) if merged else None,
                 *(table for group in groups for table in further_tables(scores, group)),
+                harness_table(results.folders),
                 output_table(scores),
             ),
         ),

@@ -1,0 +1,200 @@
+"""The graph of a study of maintenance: what is trained on what, and which jobs new data of a language reach."""
+
+from pathlib import Path
+
+import pytest
+from graph_facts import changed
+from pydantic import ValidationError
+
+from langmerge import config, plan
+from langmerge.provenance import canonical
+
+ROOT = Path(__file__).parents[2]
+TASKS = "tasks/es"
+
+
+@pytest.fixture
+def values(monkeypatch):
+    """The shipped study at the smallest scale, as YAML says it."""
+    monkeypatch.chdir(ROOT)
+    scale, study = (
+        config.read_yaml(Path(f"config/{name}.yaml")) for name in ("scales/smoke.maintenance", "studies/maintenance")
+    )
+    return config.merge_defaults(scale, study)
+
+
+def build(values, changes=None):
+    for path, new in (changes or {}).items():
+        values = changed(values, path, new)
+    return plan.build(config.Maintenance.model_validate(values), "maintenance")
+
+
+def training(built, name):
+    return built.jobs[f"results/maintenance/models/trained/seed1/{name}"]
+
+
+def portions(job):
+    return {part["language"]: tuple(part["portion"]) for part in job.spec["data"] if part["task"] == "examples"}
+
+
+def shares(job):
+    weights = {part["language"]: part["weight"] for part in job.spec["data"]}
+    return {code: weight / sum(weights.values()) for code, weight in weights.items()}
+
+
+def differing(before, after):
+    """Folders, below the study's, of jobs that one plan has and the other has not, or with another spec or inputs."""
+    kept = {folder: canonical([job.spec, job.inputs]) for folder, job in before.jobs.items()}
+    new = {folder: canonical([job.spec, job.inputs]) for folder, job in after.jobs.items()}
+    folders = {folder for folder in kept.keys() | new.keys() if kept.get(folder) != new.get(folder)}
+    return {folder.removeprefix("results/maintenance/") for folder in folders}
+
+
+def reached(built, folder):
+    """Jobs that read a folder, or read what a job wrote that does, and so on."""
+    found = {f"results/maintenance/{folder}"}
+    for _ in built.jobs:
+        found |= {
+            name
+            for name, job in built.jobs.items()
+            if any(plan.result_folder(source, built.jobs) in found for source in job.inputs.values())
+        }
+    return {name.removeprefix("results/maintenance/") for name in found} - {folder}
+
+
+def test_every_task_has_a_specialist_per_language_and_a_combined_model(values):
+    built = build(values)
+    names = {model.name for model in built.models.values() if model.kind == "train"}
+    for group in ("summarization-lora", "causal_choice-lora", "sentiment-lora", "sentiment-full"):
+        assert {f"{group}-{code}" for code in ("en", "es", "it", "de", "tr")} | {f"{group}-combined"} <= names
+    # Update and addition are run in one task and tuning only.
+    assert {name for name in names if "updated" in name or "continued" in name or "before" in name} == {
+        f"sentiment-lora-{name}"
+        for name in ("es-updated", "combined-updated", "continued-update", "combined-before", "continued-addition")
+    }
+
+
+def test_adapters_are_trained_where_asked_for(values):
+    built = build(values)
+    assert training(built, "sentiment-lora-en").spec["lora"]["rank"] == 4
+    assert "lora" not in training(built, "sentiment-full-en").spec
+
+
+def test_the_language_to_be_updated_starts_with_a_part_of_its_items(values):
+    # 8 of 40 items are the base's; of the other 32 (from share 0.2 on), 60 % are there before the update.
+    built = build(values)
+    assert portions(training(built, "sentiment-lora-es")) == {"es": (0.2, pytest.approx(0.68))}
+    assert portions(training(built, "sentiment-lora-es-updated")) == {"es": (0.2, 1.0)}
+    assert portions(training(built, "sentiment-lora-it")) == {"it": (0.2, 1.0)}
+    combined = portions(training(built, "sentiment-lora-combined"))
+    assert combined["es"] == (0.2, pytest.approx(0.68)) and combined["it"] == (0.2, 1.0)
+    assert set(portions(training(built, "sentiment-lora-combined-updated")).values()) == {(0.2, 1.0)}
+    # Tasks without an update have all items from the start.
+    assert portions(training(built, "causal_choice-lora-es")) == {"es": (0.2, 1.0)}
+
+
+def test_every_training_sees_an_item_equally_often(values):
+    """Steps over items (in languages' worth) is the same everywhere: the cost of a way is that of its data."""
+    built = build(values, {"specialist.steps": 100})
+    items = {"es": 0.6, "es-updated": 1, "it": 1, "combined": 4.6, "combined-updated": 5, "combined-before": 3.6}
+    for name, amount in items.items():
+        assert training(built, f"sentiment-lora-{name}").spec["steps"] == pytest.approx(100 * amount), name
+    assert shares(training(built, "sentiment-lora-combined"))["es"] == pytest.approx(0.6 / 4.6)
+    assert shares(training(built, "sentiment-lora-combined"))["it"] == pytest.approx(1 / 4.6)
+
+
+def test_continued_training_replays_old_items(values):
+    built = build(values, {"specialist.steps": 100, "update.replay": 0.25})
+    job = training(built, "sentiment-lora-continued-update")
+    new, *old = job.spec["data"]
+    assert new["language"] == "es" and new["portion"] == [pytest.approx(0.68), 1.0]
+    weights = [part["weight"] for part in job.spec["data"]]
+    assert new["weight"] / sum(weights) == pytest.approx(0.75)
+    assert {part["language"]: tuple(part["portion"]) for part in old}["es"] == (0.2, pytest.approx(0.68))
+    assert job.spec["steps"] == round(100 * 0.4 / 0.75)  # the 40 % of new items as often as in other trainings
+    assert job.inputs["model"].endswith("sentiment-lora-combined")
+
+
+def test_joint_trainings_get_the_workers(values):
+    built = build(values, {"workers": 3})
+    assert training(built, "sentiment-lora-combined").threads == training(built, "sentiment-lora-combined").gpus == 3
+    assert training(built, "sentiment-lora-es").threads == training(built, "sentiment-lora-es").gpus == 1
+
+
+def test_merges_after_an_update_replace_one_specialist(values):
+    built = build(values)
+    merges = {m["name"]: m for m in built.jobs["results/maintenance/sweeps/seed1/sentiment-lora"].spec["merges"]}
+    before, after = (
+        merges[f"sentiment-lora-ties-{state}"]["candidates"][0]["models"] for state in ("initial", "update")
+    )
+    assert [b for a, b in zip(before, after, strict=True) if a != b] == ["sentiment-lora-es-updated"]
+    without = merges["sentiment-lora-ties-before"]["candidates"][0]["models"]
+    assert without == [model for model in before if model != "sentiment-lora-tr"]
+
+
+def test_fixed_densities_are_the_papers_recipes(values):
+    merges = build(values).jobs["results/maintenance/sweeps/seed1/sentiment-lora"].spec["merges"]
+    fixed = [m["candidates"][0] for m in merges if m["role"] == "density"]
+    assert {(c["method"], c["parameters"]["density"]) for c in fixed} == {
+        (method, density) for method in ("ties", "dare_ties", "knots") for density in (0.2, 0.4, 0.6, 0.8, 1.0)
+    }
+    assert all(c["parameters"]["trim"] == 1.0 for c in fixed if c["method"] == "dare_ties")
+    assert all(c["parameters"]["inner"] == "dare_ties" for c in fixed if c["method"] == "knots")
+
+
+def test_new_data_of_a_language_reach_that_language_and_what_depends_on_it(values):
+    """Other specialists and the base stay as they are."""
+    again = {folder for folder in reached(build(values), TASKS) if "/trained/" in folder}
+    names = {folder.rpartition("/")[2] for folder in again}
+    groups = ("summarization-lora", "causal_choice-lora", "sentiment-lora", "sentiment-full")
+    scenarios = ("combined-updated", "continued-update", "combined-before", "continued-addition")
+    joint = {*(f"{group}-combined" for group in groups), *(f"sentiment-lora-{name}" for name in scenarios)}
+    own = {f"{group}-es" for group in groups}
+    assert names == joint | own | {"sentiment-lora-es-updated"}
+
+
+def test_another_share_before_the_update_changes_that_language_only(values):
+    built = build(values)
+    found = differing(built, build(values, {"update.before": 0.5}))
+    joint = ("combined", "continued-update", "combined-before", "continued-addition")  # those that read its old items
+    trained = {f"models/trained/seed1/sentiment-lora-{name}" for name in ("es", *joint)}
+    assert found == {*trained, "report"}
+
+
+def test_a_further_language_leaves_other_specialists(values):
+    built = build(values)
+    found = differing(built, build(values, {"languages": ["en", "es", "it", "de", "tr", "fr"]}))
+    trained = {folder.rpartition("/")[2] for folder in found if "/trained/" in folder}
+    old = {f"{group}-{code}" for group in ("sentiment-lora", "sentiment-full") for code in ("en", "it", "de", "tr")}
+    assert "sentiment-lora-fr" in trained and not trained & old
+
+
+def test_items_of_tasks_are_disjoint_from_the_bases(values):
+    built = build(values)
+    base = training(built, "base")
+    assert base.inputs["tasks/es"] == "results/maintenance/tasks/base/es"
+    items = {folder: job.spec["tasks"] for folder, job in built.jobs.items() if job.rule == "prepare_tasks"}
+    own, of_base = items["results/maintenance/tasks/es"], items["results/maintenance/tasks/base/es"]
+    first = of_base["sentiment"]["train"] / own["sentiment"]["train"]
+    assert portions(training(built, "sentiment-lora-it"))["it"][0] == first
+    assert own["seed"] == of_base["seed"] and of_base["sentiment"]["test"] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"update.language": "fr"}, "update.language: fr is not among languages"),
+        ({"update.tasks": {"causal_choice": ["full"]}}, "update.tasks.causal_choice: full is not among"),
+        ({"addition.language": "fr"}, "addition.language: fr is not among languages"),
+        ({"clusters": {"one": ["es"]}}, "clusters.one: a merge needs two languages"),
+        ({"clusters": {"far": ["es", "fr"]}}, "clusters.far: fr is not among languages"),
+        ({"base_tasks.seed": 2}, "base_tasks.seed: 2 would put test items"),
+        ({"base_tasks.sentiment": {"train": 40, "dev": 0, "test": 0}}, "leaves no training item"),
+        ({"base": None}, "base_tasks: no `base` is trained on them"),
+        ({"tasks": None, "base_tasks": None}, "tasks: missing"),
+        ({"densities": [0.0]}, "greater than 0"),
+    ],
+)
+def test_mistakes_are_named(values, changes, message):
+    with pytest.raises(ValidationError, match=message):
+        build(values, changes)

@@ -1,0 +1,178 @@
+"""The report of a study of pre-training on planted results: every number and verdict follows from what was planted."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from langmerge import config, plan
+from langmerge.reporting.figures import style
+from langmerge.reporting.findings import INCONCLUSIVE, NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
+from langmerge.reporting.studies import pretraining
+from langmerge.reporting.studies.results import Samples, load
+
+ROOT = Path(__file__).resolve().parents[2]
+N, BYTES = 40, 50.0
+LANGUAGES = ["es", "it", "tr"]
+OWN = {"es": 1.0, "it": 1.1, "tr": 1.3}  # bits per byte of monolingual models in their language
+COLLAPSE = {"shared": 2.0, "different": 3.0}  # what merges of all lose
+BRANCHES = {0.0: 2.0, 0.1: 0.5, 0.5: 0.1}  # what merges of branches lose
+PAIRS = {"es–it": 0.5, "es–tr": 1.5, "it–tr": 1.0}
+
+
+def bits(system, language):
+    """Planted bits per byte of a system."""
+    role, details = system.role, system.details
+    own = OWN[language]
+    if role == "origin":
+        return 8.0
+    if role in ("monolingual", "branch"):
+        return own if details["language"] == language else own + 2.5
+    if role == "mixed":
+        return own + (0.2 if details["tokens"] == "each" else 0.6)
+    if role == "pair":
+        return own + PAIRS["–".join(details["languages"])] * (2.5 if system.group == "different" else 1)
+    if role == "merge":
+        return own + COLLAPSE[system.group] + (0.1 if details["method"] == "ties" else 0.0)
+    return own + BRANCHES[details["share"]]
+
+
+def write(folder, system, noise):
+    """Scores of N sentences, whose bits are exact in the mean."""
+    (folder / "statistics").mkdir(parents=True)
+    tests = {}
+    for language in system.details.get("languages") or LANGUAGES:
+        value = bits(system, language)
+        # Merges find hard what models find easy, so that a difference of two is as noisy as it can be.
+        sign = -1 if system.role in ("merge", "pair", "branch_merge") else 1
+        nats = value * math.log(2) * BYTES * (1 + sign * noise * np.linspace(-1, 1, N))
+        arrays = {"bits_per_byte": np.column_stack([nats, np.full(N, BYTES)])}
+        np.savez(folder / "statistics" / f"test.text.{language}.npz", ids=np.arange(N).astype(str), **arrays)
+        metrics = {"bits_per_byte": {"score": value, "signature": "planted"}}
+        tests[f"text.{language}"] = {"task": "text", "language": language, "n": N, "metrics": metrics, "groups": {}}
+    (folder / "scores.json").write_text(json.dumps({"test": tests}))
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """``make({...})``: the results of the shipped study at smoke scale with these keys, as planted above."""
+    monkeypatch.chdir(ROOT)
+
+    def build(noise=0.01, **keys):
+        paths = (Path("config/scales/smoke.pretraining.yaml"), Path("config/studies/pretraining.yaml"))
+        values = config.merge_defaults(*map(config.read_yaml, paths)) | {
+            "tasks": None,
+            "merging": {"all": {"linear": {}, "ties": {}}, "pairs": {"linear": {}}},
+            "branches": {"shares": list(BRANCHES)},
+            "run": {"steps": 10, "learning_rate": 0.1},
+        }
+        values["evaluation"] = {"bootstrap_samples": 200}
+        planned = plan.build(config.Pretraining.model_validate(values | keys), "p", str(tmp_path))
+        inputs = {}
+        for name, folder in planned.report.inputs.items():
+            inputs[name] = Path(folder)
+            inputs[name].mkdir(parents=True, exist_ok=True)
+            if name.startswith("costs/"):
+                (inputs[name] / "cost.json").write_text(json.dumps({"tokens": 10, "flops": 20, "seconds": 1.5}))
+            if name.startswith("sweeps/"):
+                (inputs[name] / "selection.json").write_text("{}")
+            if name.startswith("diagnoses/"):
+                diagnose(inputs[name], planned, name)
+        for system in planned.systems:
+            write(Path(system.folder), system, noise)
+        return load(planned.report.spec, inputs)
+
+    return build
+
+
+def diagnose(folder, planned, name):
+    """CKA falls exactly as pair damage rises."""
+    job = next(job for job in planned.jobs.values() if job.folder == str(folder))
+    spoken = job.spec["languages"]
+    pairs = [(a, b, "–".join([spoken[a], spoken[b]])) for a, b in job.spec["pairs"]]
+    factor = 2.5 if "different" in name else 1
+    rows = [{"a": a, "b": b, "measure": "cka.own", "value": 1 - PAIRS[pair] * factor / 10} for a, b, pair in pairs]
+    pd.DataFrame(rows).assign(low=np.nan, high=np.nan).to_csv(folder / "pairs.csv", index=False)
+    pd.DataFrame(
+        [{"a": a, "b": b, "measure": "cka.own", "layer": n, "value": 0.5} for a, b, _ in pairs for n in (0, 1)]
+    ).to_csv(folder / "layers.csv", index=False)
+    pd.DataFrame(
+        [
+            {"a": a, "b": b, "language": spoken[a], "alpha": x, "bits_per_byte": 1 + x * (1 - x)}
+            for a, b, _ in pairs
+            for x in (0, 0.5, 1)
+        ]
+    ).to_csv(folder / "curve.csv", index=False)
+
+
+def verdicts(results):
+    return {finding.name: finding for finding in pretraining.find(Samples(results))}
+
+
+def test_damage_is_what_was_planted(make):
+    samples = Samples(make())
+    points = pretraining.branch_points(samples)
+    assert {share: pytest.approx(found["linear"].point, abs=1e-9) for share, found in points.items()} == BRANCHES
+    table = pretraining.pair_damage(samples)
+    shared = table[table.group == "shared"].set_index("pair").damage
+    assert dict(shared) == {pair: pytest.approx(loss, abs=1e-9) for pair, loss in PAIRS.items()}
+    assert dict(table[table.group == "different"].set_index("pair").damage) == {
+        pair: pytest.approx(2.5 * loss, abs=1e-9) for pair, loss in PAIRS.items()
+    }
+
+
+def test_verdicts_follow_the_planted_numbers(make):
+    found = verdicts(make())
+    expected = dict.fromkeys(["P1-1", "P1-2", "P1-3", "P1-4", "P1-5", "P1-6"], REPRODUCED)
+    assert {name: finding.verdict for name, finding in found.items()} == expected
+    assert "linear (shared)" in found["P1-2"].measured
+    assert "2.000" in found["P1-2"].measured
+    assert "1.800" in found["P1-4"].measured  # 2.0 of the best merge less 0.2 of the mixed model
+    assert "+0.200" in found["P1-1"].measured
+    assert "1.900" in found["P1-5"].measured
+    assert "+1.000" in found["P1-6"].measured
+
+
+def test_the_opposite_is_not_reproduced(make, monkeypatch):
+    monkeypatch.setitem(COLLAPSE, "shared", -0.5)
+    monkeypatch.setitem(COLLAPSE, "different", -0.7)
+    found = verdicts(make())
+    for name in ("P1-2", "P1-3", "P1-4", "P1-6"):
+        assert found[name].verdict == NOT_REPRODUCED, name
+
+
+def test_what_lies_within_its_interval_is_inconclusive(make, monkeypatch):
+    """Merged and monolingual differ by less than the noise of sentences that the two do not share."""
+    monkeypatch.setitem(COLLAPSE, "shared", 1e-4)
+    monkeypatch.setitem(COLLAPSE, "different", 1e-4)
+    results = make(noise=0.9)
+    assert verdicts(results)["P1-2"].verdict == INCONCLUSIVE
+    gap = pretraining.damage(Samples(results), [results.select(role="merge").key.iloc[0]], "shared", LANGUAGES)
+    assert gap.interval[0] <= gap.point <= gap.interval[1]
+
+
+def test_what_the_study_lacks_is_not_testable(make):
+    found = verdicts(make(initialisations=["shared"], mixed=[], branches=None))
+    for name in ("P1-1", "P1-4", "P1-5", "P1-6"):
+        assert found[name].verdict == NOT_TESTABLE, name
+
+
+def test_similarity_that_foretells_damage_is_seen(make):
+    table = pretraining.pair_damage(Samples(make()))
+    rho, p = pretraining.association(table["cka.own"], table.damage)
+    assert rho == pytest.approx(-1)
+    assert p < 0.01  # 2 of 720 orders are as extreme
+    assert math.isnan(pretraining.association(pd.Series([1.0, 1.0, 1.0, 1.0]), pd.Series([1.0, 2.0, 3.0, 4.0]))[0])
+
+
+def test_the_document_has_its_tables_and_figures(make):
+    with style():
+        document = pretraining.compose(make())
+    assert {figure.name for figure in document.figures} >= {"pairs", "branches", "barriers", "cka_own", "similarity"}
+    assert {table.name for table in document.tables} >= {"scores_text", "findings", "cost", "models"}
+    scores = next(table for table in document.tables if table.name == "scores_text").data
+    own = scores[(scores.system == "Monolingual, shared initialisation") & (scores.language == "tr")]
+    assert own.score.iloc[0] == pytest.approx(OWN["tr"])

@@ -1,0 +1,36 @@
+"""The study of distance: one language and its transforms, equally hard by construction, merged in pairs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from langmerge.config.base import Share
+from langmerge.config.corpus import EmbeddedCorpus
+from langmerge.config.language_study import LanguageStudy
+from langmerge.config.recipes import Training
+
+
+class Distance(LanguageStudy):
+    """Which kind of distance between two languages makes merging their specialists fail?"""
+
+    kind: Literal["distance"]
+    base: Training = Field(
+        description="Training of the common base on the text of `languages` and `origin.languages`, in equal shares: name "
+        "all combinations there, so that none is better known than another."
+    )
+    specialist: Training = Field(description="Training of each language's specialist from the base.")
+    twin: bool = Field(
+        True,
+        description="A second specialist of the first language, on other sentences: the pair at distance 0.",
+    )
+    replay: Share = Field(0.0, description="Share of the base's mixture in the specialists' training.")
+
+    @model_validator(mode="after")
+    def _transforms(self) -> Distance:
+        if not isinstance(self.corpus, EmbeddedCorpus):
+            raise ValueError("corpus.kind: transforms are made by the grammar; expected embedded")
+        if self.origin.init is None:
+            raise ValueError("origin: all languages must be equally new to the model; give `init`")
+        return self

@@ -1,0 +1,149 @@
+"""The study of maintenance: a specialist per language and task, merged; what building and updating them costs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from langmerge.config.base import Count, Language, Name, Positive, Section, Share
+from langmerge.config.language_study import LanguageStudy
+from langmerge.config.recipes import Training
+from langmerge.config.tasks import EmbeddedTasks, Tasks
+
+AnswerTask = Literal["sentiment", "summarization", "causal_choice", "arithmetic"]
+Tuning = Literal["lora", "full"]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Lora(Section):
+    """Low-rank adaptation (Hu et al. 2021, arXiv 2106.09685)."""
+
+    rank: Count = Field(64, description="Rank of the update of each matrix.")
+    alpha: Positive = Field(64, description="The update is scaled by alpha / rank.")
+    dropout: Share = Field(0.0, description="Of the adapter's input.")
+    targets: list[str] = Field(
+        ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        min_length=1,
+        description="Linear layers that are adapted.",
+    )
+
+
+class Scenario(Section):
+    """What update and addition share: in which tasks they are run, and how joint training goes on."""
+
+    tasks: dict[AnswerTask, list[Tuning]] = Field(min_length=1, description="Task to tunings in which it is run.")
+    language: Language = Field(description="The language that is updated or added.")
+    replay: Fraction = Field(
+        0.5,
+        description="Share of old data in the continued joint training, which sees each new item as often as a "
+        "specialist does.",
+    )
+
+    def includes(self, task: str, tuning: str) -> bool:
+        """Whether it is run in a task and tuning."""
+        return any(task == name and tuning in tunings for name, tunings in self.tasks.items())
+
+
+class Update(Scenario):
+    """One language's data grow; which ways there are to bring the model up to date, and what each costs."""
+
+    before: Fraction = Field(
+        0.6, description="Share of its training items that is there before the update; all are there after it."
+    )
+
+
+class Addition(Scenario):
+    """A further language: the state before it has specialists and a combined model of all others."""
+
+
+class Maintenance(LanguageStudy):
+    """Merged specialists against models trained on all languages: scores, and the cost of building and updating."""
+
+    kind: Literal["maintenance"]
+    answer_tasks: dict[AnswerTask, list[Tuning]] = Field(
+        min_length=1, description="Tasks that are trained, each apart, and how: `lora`, `full` or both."
+    )
+    base: Training | None = Field(
+        None, description="Training of the base on text and `base_tasks`; none when the origin is the base."
+    )
+    base_tasks: Tasks | None = Field(
+        None,
+        description="Task items that the base reads: a data set of its own (`train` only), so that new data of a "
+        "language leave the base alone; text only when empty. Embedded items are those that specialists then skip.",
+    )
+    base_examples: Share = Field(0.5, description="Share of task items in the base's mixture.")
+    specialist: Training = Field(
+        description="Training of one language's specialist in one task on all its items. Other trainings get as many "
+        "steps per item: the combined model those of all its languages, a specialist before the update fewer."
+    )
+    lora: Lora = Field(default_factory=lambda: Lora.model_validate({}), description="The adapter.")
+    workers: Count = Field(
+        2,
+        description="Workers (CPU threads, GPUs): so many specialists are trained at once, and the combined models are "
+        "trained on so many, for equal wall-clock terms.",
+    )
+    densities: list[Annotated[float, Field(gt=0, le=1)]] = Field(
+        default_factory=list,
+        description="Densities at which TIES, DARE-TIES (untrimmed) and DARE-TIES in KnOTS's basis are scored on test.",
+    )
+    clusters: dict[Name, list[Language]] = Field(
+        default_factory=dict, description="Groups of languages whose specialists are merged apart from the others."
+    )
+    update: Update | None = Field(None, description="The update of one language; none when empty.")
+    addition: Addition | None = Field(None, description="A language that is added last; none when empty.")
+    margin: Positive = Field(
+        2.0, description="Points within which two scores count as equal (two one-sided tests, level 0.05)."
+    )
+
+    def skipped(self, task: str) -> float:
+        """Share of a task's training items that specialists leave out, because the base has read them."""
+        if not isinstance(self.base_tasks, EmbeddedTasks) or not isinstance(self.tasks, EmbeddedTasks):
+            return 0.0
+        first, whole = (tasks.splits().get(task, {}).get("train", 0) for tasks in (self.base_tasks, self.tasks))
+        return first / whole if whole else 0.0
+
+    @model_validator(mode="after")
+    def _known(self) -> Maintenance:
+        if self.tasks is None:
+            raise ValueError("tasks: missing; specialists are trained on task examples")
+        for key, scenario in (("update", self.update), ("addition", self.addition)):
+            if scenario is None:
+                continue
+            if scenario.language not in self.languages:
+                raise ValueError(
+                    f"{key}.language: {scenario.language} is not among languages; expected one of {self.languages}"
+                )
+            for task, tunings in scenario.tasks.items():
+                if missing := [tuning for tuning in tunings if tuning not in self.answer_tasks.get(task, [])]:
+                    raise ValueError(
+                        f"{key}.tasks.{task}: {missing[0]} is not among answer_tasks.{task}; "
+                        f"expected some of {self.answer_tasks.get(task, [])}"
+                    )
+        if self.addition and len(self.languages) < 3:
+            raise ValueError("addition: the state before it needs two languages to merge; name three or more languages")
+        for name, codes in self.clusters.items():
+            if unknown := [code for code in codes if code not in self.languages]:
+                raise ValueError(f"clusters.{name}: {unknown[0]} is not among languages; expected {self.languages}")
+            if len(codes) < 2:
+                raise ValueError(f"clusters.{name}: a merge needs two languages or more, found {codes}")
+        return self
+
+    @model_validator(mode="after")
+    def _base_items(self) -> Maintenance:
+        if self.base_tasks is None:
+            return self
+        if self.base is None:
+            raise ValueError("base_tasks: no `base` is trained on them; leave them out or give `base`")
+        if isinstance(self.base_tasks, EmbeddedTasks) and isinstance(self.tasks, EmbeddedTasks):
+            if self.base_tasks.seed != self.tasks.seed:
+                raise ValueError(
+                    f"base_tasks.seed: {self.base_tasks.seed} would put test items of `tasks` into the base's training "
+                    f"data; expected the seed of tasks, {self.tasks.seed}"
+                )
+            if full := [task for task in self.answer_tasks if self.skipped(task) >= 1]:
+                raise ValueError(
+                    f"base_tasks.{full[0]}.train: leaves no training item to the specialists; expected fewer than "
+                    f"tasks.{full[0]}.train"
+                )
+        return self

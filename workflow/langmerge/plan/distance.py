@@ -1,0 +1,75 @@
+"""The graph of a study of distance: a base, a specialist of each transform, every pair merged and diagnosed."""
+
+from __future__ import annotations
+
+import itertools
+
+from langmerge.config import Distance
+from langmerge.plan.graph import Plan
+from langmerge.plan.language_draft import Entry, LanguageDraft, alone, entry, in_catalogue_order, tests_of, text_part
+
+TWIN = "twin"
+AT_ONCE = 120  # merges of a sweep: a shell takes commands of 128 KiB
+TASKS = ("text", "minimal_pairs")
+
+
+def build(study: Distance, name: str, root: str) -> Plan:
+    """Expand the study into its plan."""
+    draft = LanguageDraft(study, name, root)
+    draft.add_data()
+    for seed in study.seeds:
+        add_replicate(draft, study, seed)
+    draft.add_report(listed=False)
+    return Plan(name, study, draft.models, tuple(draft.systems), draft.jobs)
+
+
+def add_replicate(draft: LanguageDraft, study: Distance, seed: int) -> None:
+    """Base, specialists, pair merges and diagnoses of one seed."""
+    everything = [text_part(language) for language in study.corpora()]
+    draft.add_origin(seed)
+    draft.add_run(seed, "base", "origin", study.base, everything, "train on all languages")
+    models = specialists(draft, study, seed)
+    tests = tests_of(study, TASKS)
+    single = [alone("base", "base", tests)]
+    for model, language in models.items():
+        single.append(alone(model, "specialist", tests_of(study, TASKS, [language]), language=language))
+    pairs = list(itertools.combinations(models, 2))
+    for number, (method, grid) in enumerate(in_catalogue_order(study.merging.pairs)):
+        merges = [] if number else single
+        for a, b in pairs:
+            own = tests_of(study, TASKS, dict.fromkeys([models[a], models[b]]))
+            merges.append(entry(f"{method}.{a}+{b}", "pair", method, [a, b], "base", grid, own))
+        add_sweeps(draft, seed, method, merges)
+    own_models = [model for model in models if model != TWIN]
+    together = in_catalogue_order(study.merging.all)
+    merges = [entry(f"{method}.all", "merge", method, own_models, "base", grid, tests) for method, grid in together]
+    add_sweeps(draft, seed, "all", merges)
+    draft.add_diagnosis(seed, "all", "base", pairs, models)
+
+
+def add_sweeps(draft: LanguageDraft, seed: int, title: str, merges: list[Entry]) -> None:
+    """Sweeps of at most :data:`AT_ONCE` merges, numbered from the second on."""
+    for number, start in enumerate(range(0, len(merges), AT_ONCE), 1):
+        part = title if number == 1 else f"{title}-{number}"
+        draft.add_sweep(seed, part, part, merges[start : start + AT_ONCE])
+
+
+def specialists(draft: LanguageDraft, study: Distance, seed: int) -> dict[str, str]:
+    """A specialist of each language, and the first language's twin; language by model name.
+
+    The twin, and the specialist that it is paired with, read halves of the sentences that share none.
+    """
+    start, end = study.specialist.portion
+    halfway = (start + end) / 2
+    models: dict[str, str] = {}
+    for language in study.languages:
+        models[language] = language
+    if study.twin:
+        models[TWIN] = study.languages[0]
+    for model, language in models.items():
+        portion = (halfway, end) if model == TWIN else (start, halfway if study.twin else end)
+        data = [text_part(language, 1 - study.replay, portion)]
+        if study.replay:
+            data += [text_part(code, study.replay / len(study.corpora())) for code in study.corpora()]
+        draft.add_run(seed, model, "base", study.specialist, data, f"train on {language}")
+    return models

@@ -1,0 +1,292 @@
+"""What a study of distance measures of pairs: how they differ, what merging keeps of them, what tells beforehand.
+
+Bits are counted per sentence, not per byte: the languages' sentences are parallel, while their bytes are not alike
+(a Cyrillic letter has two).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from langmerge.corpora.grammar.transform import transform_distance
+from langmerge.evaluation.significance import holm
+from langmerge.reporting.load import read_statistics
+from langmerge.reporting.samples import Sample, mean
+from langmerge.reporting.studies import dyads
+from langmerge.reporting.studies.results import LanguageResults, Samples
+
+TASK, METRIC = "text", "bits_per_byte"
+TWIN = "twin"  # the second specialist of the first language
+PERMUTATIONS = 9999
+KINDS = {"lexicon": "Words", "order": "Word order", "script": "Script", "agreement": "Agreement"}
+LETTERS = {"lexicon": "W", "order": "O", "script": "S", "agreement": "A"}
+INTERACTION = "together"
+BEFORE = {
+    "cosine": "cosine of task vectors",
+    "distance": "distance of weights",
+    "distance.relative": "relative distance of weights",
+    "norm_ratio": "ratio of task vectors' norms",
+    "sign_conflict": "sign conflict",
+    "sign_conflict.magnitude": "sign conflict by magnitude",
+    "elect_loss": "loss by electing signs (TIES)",
+    "subspace.ratio": "subspace overlap of task vectors",
+    "subspace.excess": "subspace overlap above chance",
+    "gradient.cosine": "cosine of gradients at the base",
+    "gradient.cosine_debiased": "cosine of gradients, debiased",
+    "cka.own": "CKA, each its own language",
+    "cka.cross": "CKA, both the same language",
+    "activation.own": "activation subspaces, own language",
+    "activation.cross": "activation subspaces, same language",
+}
+AFTER = {"midpoint.mean": "rise half-way (dev)", "barrier.mean": "barrier (dev)"}
+SIDES = {
+    "cka.a": "cka.cross",
+    "cka.b": "cka.cross",
+    "activation.a": "activation.cross",
+    "activation.b": "activation.cross",
+}
+
+
+# ---- distance ------------------------------------------------------------------------------------------------------
+
+
+def kinds(results: LanguageResults) -> dict[str, np.ndarray]:
+    """By kind of distance the matrix over the study's languages; only the kinds in which some differ."""
+    codes, folder = results.languages, Path(results.study["corpus"]["grammar"]) / "languages"
+    found = {kind: np.zeros((len(codes), len(codes))) for kind in KINDS}
+    for i, j in itertools.combinations(range(len(codes)), 2):
+        for kind, value in transform_distance(codes[i], codes[j], folder).items():
+            found[kind][i, j] = found[kind][j, i] = value
+    return {kind: matrix for kind, matrix in found.items() if matrix.any()}
+
+
+def interaction(distances: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The sum of the products of every two kinds: how much a pair differs in several ways at once."""
+    return np.asarray(sum(a * b for a, b in itertools.combinations(distances.values(), 2)), dtype=float)
+
+
+def labels(languages: Sequence[str], distances: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Short names that say how a language differs from the first: ``W50 O`` for half the words and another order."""
+    names = {}
+    for i, code in enumerate(languages):
+        parts = []
+        for kind, matrix in distances.items():
+            if matrix[0, i]:
+                share = "" if kind != "lexicon" else f"{100 * matrix[0, i]:.0f}"
+                parts.append(LETTERS[kind] + share)
+        names[code] = " ".join(parts) or code
+    return names
+
+
+# ---- scores --------------------------------------------------------------------------------------------------------
+
+
+def language_of(results: LanguageResults, model: str) -> str:
+    """The language of a specialist."""
+    return results.languages[0] if model == TWIN else model
+
+
+def bytes_per_sentence(results: LanguageResults) -> dict[str, float]:
+    """Mean UTF-8 bytes of a test sentence, by language."""
+    base = results.select(name="base").iloc[0].key
+    folder = results.folders[f"systems/{base}"] / "statistics"
+    found = {}
+    for code in results.languages:
+        found[code] = float(read_statistics(folder / f"test.{TASK}.{code}.npz")[METRIC][:, 1].mean())
+    return found
+
+
+def per_sentence(samples: Samples, model: str, language: str, size: float) -> Sample:
+    """Bits per sentence of a model in a language, mean over seeds; ``size`` is the bytes of its mean sentence."""
+    score = samples.average(list(samples.results.select(name=model).key), TASK, [language])
+    return Sample(score.point * size, score.draws * size)
+
+
+def difficulty(samples: Samples) -> pd.DataFrame:
+    """By language the :class:`Sample` of bits per sentence of base and specialist, gain, and difference from the first.
+
+    ``easier`` is the specialist's difference from that of the study's first language, ``share`` the same as a share.
+    """
+    results, rows = samples.results, []
+    sizes = bytes_per_sentence(results)
+    first = results.languages[0]
+    reference = per_sentence(samples, first, first, sizes[first])
+    for code in results.languages:
+        own = per_sentence(samples, code, code, sizes[code])
+        base = per_sentence(samples, "base", code, sizes[code])
+        difference = own - reference
+        share = Sample(difference.point / reference.point, difference.draws / reference.draws)
+        rows.append(
+            {"language": code, "bytes": sizes[code], "base": base, "specialist": own, "gain": base - own}
+            | {"difference": difference, "share": share}
+        )
+    return pd.DataFrame(rows)
+
+
+def outcomes(results: LanguageResults, method: str) -> pd.DataFrame:
+    """One row a pair and seed: what its merge keeps, each the mean over the pair's two specialists.
+
+    ``retention`` = (base - merge) / (base - specialist), NaN where the specialist gained nothing; ``loss`` = merge -
+    specialist in bits per sentence.
+    """
+    text = results.scores[(results.scores.task == TASK) & (results.scores.metric == METRIC)]
+    score = {(row.key, row.language): row.score for row in text.itertuples()}
+    key = {(row.seed, row.name): row.key for row in results.select(role="alone").itertuples(index=False)}
+    sizes = bytes_per_sentence(results)
+    rows = []
+    for merge in results.select(role="pair", method=method).to_dict("records"):
+        kept, lost = [], []
+        for model in merge["models"]:
+            code = language_of(results, model)
+            merged = score[merge["key"], code]
+            own = score[key[merge["seed"], model], code]
+            base = score[key[merge["seed"], "base"], code]
+            kept.append((base - merged) / (base - own) if base > own else np.nan)
+            lost.append((merged - own) * sizes[code])
+        a, b = merge["models"]
+        rows.append({"seed": merge["seed"], "a": a, "b": b, "retention": np.mean(kept), "loss": np.mean(lost)})
+    return pd.DataFrame(rows, columns=["seed", "a", "b", "retention", "loss"])
+
+
+def twin_loss(samples: Samples, method: str) -> Sample:
+    """Bits per sentence that the merge of the twins loses against either, mean over seeds."""
+    results = samples.results
+    first = results.languages[0]
+    size = bytes_per_sentence(results)[first]
+    merged = per_sentence(samples, f"{method}.{first}+{TWIN}", first, size)
+    return merged - mean([per_sentence(samples, first, first, size), per_sentence(samples, TWIN, first, size)])
+
+
+# ---- diagnoses -----------------------------------------------------------------------------------------------------
+
+
+def diagnoses(results: LanguageResults) -> pd.DataFrame:
+    """One row a pair, seed and measure (seed, a, b, measure, value); measures with two sides are their mean."""
+    pairs = results.diagnoses.get("pairs", pd.DataFrame(columns=["seed", "a", "b", "measure", "value"]))
+    found = pairs[["seed", "a", "b", "measure", "value"]].copy()
+    found["measure"] = found.measure.replace(SIDES)
+    return found.groupby(["seed", "a", "b", "measure"], sort=False, as_index=False).value.mean()
+
+
+def matrix(table: pd.DataFrame, column: str, models: Sequence[str]) -> np.ndarray:
+    """The means over seeds of a column as a symmetric matrix over models; NaN where there is no row."""
+    place = {name: i for i, name in enumerate(models)}
+    found = np.full((len(models), len(models)), np.nan)
+    for (a, b), value in table.groupby(["a", "b"])[column].mean().items():
+        if a in place and b in place:
+            found[place[a], place[b]] = found[place[b], place[a]] = value
+    return found
+
+
+def measured(table: pd.DataFrame, models: Sequence[str]) -> dict[str, np.ndarray]:
+    """By measure of :data:`BEFORE` and :data:`AFTER` its matrix; only those defined for every pair."""
+    found = {}
+    for name in (*BEFORE, *AFTER):
+        one = matrix(table[table.measure == name], "value", models)
+        if np.isfinite(dyads.upper(one)).all():
+            found[name] = one
+    return found
+
+
+# ---- answers -------------------------------------------------------------------------------------------------------
+
+
+def effects(outcome: np.ndarray, distances: Mapping[str, np.ndarray], seed: int) -> pd.DataFrame:
+    """What each kind of distance does to the outcome, one row a kind, and one for their :func:`interaction`.
+
+    Slopes are per full difference (all words, another order ...). ``alone``: the kind is the only regressor;
+    ``together``: beside the other kinds, with ``p_holm`` corrected for their number. The interaction's slope is beside
+    all kinds. Each with its jackknife interval over languages and QAP p (:mod:`.dyads`).
+    """
+    orders = dyads.relabelings(len(outcome), PERMUTATIONS, seed)
+    together = dyads.semipartial(outcome, distances, orders).set_index("name")
+    low, high = dyads.jackknife(lambda kept: _slopes(outcome, distances, kept), len(outcome))
+    corrected = dict(zip(together.index, corrected_p(together.p), strict=True))
+    rows = []
+    for place, (kind, one) in enumerate(distances.items()):
+        single = {kind: one}
+        alone = dyads.semipartial(outcome, single, orders).iloc[0]
+        ends = dyads.jackknife(lambda kept, single=single: _slopes(outcome, single, kept), len(outcome))  # type: ignore[misc]
+        rows.append(
+            {"kind": kind, "alone": alone.slope, "alone_low": ends[0][0], "alone_high": ends[1][0], "alone_p": alone.p}
+            | {"together": together.slope[kind], "low": low[place], "high": high[place]}
+            | {"partial": together.partial[kind], "p": together.p[kind], "p_holm": corrected[kind]}
+        )
+    if len(distances) > 1:
+        both = {**distances, INTERACTION: interaction(distances)}
+        joint = dyads.semipartial(outcome, both, orders).set_index("name").loc[INTERACTION]
+        ends = dyads.jackknife(lambda kept: _slopes(outcome, both, kept)[-1:], len(outcome))
+        rows.append(
+            {"kind": INTERACTION, "together": joint.slope, "low": ends[0][0], "high": ends[1][0]}
+            | {"partial": joint.partial, "p": joint.p, "p_holm": joint.p}
+        )
+    return pd.DataFrame(rows)
+
+
+def contrast(outcome: np.ndarray, distances: Mapping[str, np.ndarray], a: str, b: str) -> tuple[float, float, float]:
+    """Slope of one kind less that of another beside all kinds, with its jackknife interval."""
+    i, j = list(distances).index(a), list(distances).index(b)
+
+    def difference(kept: np.ndarray) -> np.ndarray:
+        found = _slopes(outcome, distances, kept)
+        return np.asarray(found[i] - found[j])
+
+    low, high = dyads.jackknife(difference, len(outcome))
+    return float(difference(np.arange(len(outcome)))), float(low), float(high)
+
+
+def foresight(
+    outcome: np.ndarray, measures: Mapping[str, np.ndarray], distances: Mapping[str, np.ndarray], seed: int
+) -> pd.DataFrame:
+    """How well each measure ranks the pairs by outcome, the best of those taken before merging first.
+
+    ``rho`` with jackknife interval over languages, QAP ``p`` and ``p_max``, corrected for all measures of
+    :data:`BEFORE`; ``partial`` is the correlation of ranks beyond the kinds of distance, with Holm's ``partial_p``;
+    ``q2`` the share of the variance foretold for the pairs of a language that was left out.
+    """
+    orders = dyads.relabelings(len(outcome), PERMUTATIONS, seed)
+    before = {name: one for name, one in measures.items() if name in BEFORE}
+    after = {name: one for name, one in measures.items() if name in AFTER}
+    table = pd.concat([dyads.correlations(outcome, group, orders) for group in (before, after) if group])
+    table["before"] = table.name.isin(list(BEFORE))
+    intervals = [
+        dyads.jackknife(lambda kept, one=one: _rho(outcome, one, kept), len(outcome)) for one in measures.values()
+    ]  # type: ignore[misc]
+    for side, column in enumerate(("low", "high")):
+        ends = {name: float(both[side]) for name, both in zip(measures, intervals, strict=True)}
+        table[column] = table.name.map(ends)
+    beyond = [
+        dyads.semipartial(dyads.ranks(outcome), {**distances, name: dyads.ranks(one)}, orders).iloc[-1]
+        for name, one in measures.items()
+    ]
+    table["partial"] = table.name.map({row["name"]: row.partial for row in beyond})
+    table["partial_p"] = table.name.map(dict(zip(measures, corrected_p([row.p for row in beyond]), strict=True)))
+    table["q2"] = table.name.map({name: dyads.foretold(outcome, {name: one}) for name, one in measures.items()})
+    table["size"] = table.rho.abs()
+    return (
+        table.sort_values(["before", "size"], ascending=False, kind="stable")
+        .drop(columns="size")
+        .reset_index(drop=True)
+    )
+
+
+def corrected_p(values: Sequence[float] | pd.Series) -> np.ndarray:
+    """Holm's correction among those that are defined."""
+    p = np.asarray(values, dtype=float)
+    defined = np.isfinite(p)
+    p[defined] = holm(p[defined]) if defined.any() else p[defined]
+    return p
+
+
+def _slopes(outcome: np.ndarray, factors: Mapping[str, np.ndarray], kept: np.ndarray) -> np.ndarray:
+    return dyads.slopes(outcome[np.ix_(kept, kept)], dyads.without(kept, factors))[1:]
+
+
+def _rho(outcome: np.ndarray, measure: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    cut = np.ix_(kept, kept)
+    return np.asarray(dyads.spearman(outcome[cut], measure[cut]))

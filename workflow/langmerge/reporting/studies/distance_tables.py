@@ -1,0 +1,128 @@
+"""Tables of the report of a study of distance. Pure: from frames to tables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from langmerge.reporting.samples import Sample
+from langmerge.reporting.studies.distance_figures import NAMES
+from langmerge.reporting.studies.distance_measures import AFTER, BEFORE
+from langmerge.reporting.table import Cell, Table, cells, interval, number
+
+SIGNIFICANT = 0.05
+
+
+def p_text(p: float) -> str:
+    """A p-value in print."""
+    if not np.isfinite(p):
+        return "–"
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def estimate(value: float, low: float, high: float, decimals: int = 2) -> str:
+    """A number with its interval, where it has one."""
+    ends = f" {interval(low, high, decimals)}" if np.isfinite(low) and np.isfinite(high) else ""
+    return number(value, decimals) + ends
+
+
+def difficulty_table(found: pd.DataFrame, names: dict[str, str], counted: str) -> Table:
+    """How hard each language is: bits per sentence of base and specialist."""
+    rows, data = [], []
+    for line in found.to_dict("records"):
+        code = line["language"]
+        texts = [code, names[code], number(line["bytes"], 1), number(line["specialist"].point / line["bytes"], 3)]
+        record = {"language": code, "changes": names[code], "bytes": line["bytes"]}
+        for column in ("base", "specialist", "gain", "difference"):
+            sample: Sample = line[column]
+            signed = column == "difference"
+            exact = signed and sample.point == 0
+            ends = "" if exact or column == "base" else f" {interval(*sample.interval)}"
+            texts.append(number(sample.point, 1, signed) + ends)
+            record |= {column: sample.point, f"{column}_low": sample.interval[0], f"{column}_high": sample.interval[1]}
+        rows.append(cells(texts))
+        data.append(record)
+    columns = ["language", "changes", "bytes", "bits/byte", "base", "specialist", "gain", "against the first"]
+    return Table(
+        "difficulty",
+        "Is one language as hard as another?",
+        f"Bits per sentence (test sentences are translations of each other), {counted}, with 95 % bootstrap "
+        "intervals over sentences: base, specialist, what the specialist gained, and how its score differs "
+        "from the first language's specialist's. Bytes: of a mean sentence; bits/byte: the specialist's.",
+        columns,
+        rows,
+        pd.DataFrame(data),
+        text_columns=2,
+    )
+
+
+def effect_table(by_outcome: dict[str, pd.DataFrame], pairs: int, languages: int, seeds: int) -> Table:
+    """What each kind of distance does to each outcome."""
+    rows: list[list[Cell]] = []
+    rules, data = [], []
+    for outcome, table in by_outcome.items():
+        rules += [len(rows)] if rows else []
+        for line in table.to_dict("records"):
+            single = np.isfinite(line.get("alone", np.nan))
+            alone = estimate(line["alone"], line["alone_low"], line["alone_high"]) if single else "–"
+            texts = [
+                outcome,
+                NAMES[line["kind"]],
+                alone,
+                p_text(line["alone_p"]) if single else "–",
+                estimate(line["together"], line["low"], line["high"]),
+                number(line["partial"], 2),
+                p_text(line["p"]),
+                p_text(line["p_holm"]),
+            ]
+            strong = line["p_holm"] < SIGNIFICANT
+            rows.append([Cell(text, bold=strong and place == 4) for place, text in enumerate(texts)])
+        data.append(table.assign(outcome=outcome))
+    return Table(
+        "effects",
+        "Effect of each kind of distance",
+        f"Slopes over {pairs} pairs of {languages} languages, outcomes averaged over {seeds} seeds: change at "
+        "full distance (all words, another order, script, or agreement in one language only). Alone: no other "
+        "regressor; together: beside the other kinds, with partial correlation r. Interaction: sum of "
+        "products of every two kinds, beside all kinds. Brackets: 95 % jackknife intervals over languages. p: "
+        "permuting languages (QAP; beside others double semi-partialling), two-sided; Holm: over the kinds. "
+        f"Bold: p (Holm) < {SIGNIFICANT}.",
+        ["outcome", "kind", "alone", "p", "together", "r", "p", "Holm"],
+        rows,
+        pd.concat(data, ignore_index=True),
+        rules=rules,
+        text_columns=2,
+    )
+
+
+def foresight_table(table: pd.DataFrame, kinds_q2: float, repeats: float) -> Table:
+    """How well each measure tells what the merge keeps."""
+    rows: list[list[Cell]] = []
+    for line in table.to_dict("records"):
+        name = {**BEFORE, **AFTER}[line["name"]]
+        texts = [
+            name,
+            estimate(line["rho"], line["low"], line["high"]),
+            p_text(line["p"]),
+            p_text(line["p_max"]),
+            number(line["partial"], 2),
+            p_text(line["partial_p"]),
+            number(line["q2"], 2),
+        ]
+        rows.append([Cell(text, bold=place == 1 and line["p_max"] < SIGNIFICANT) for place, text in enumerate(texts)])
+    after = [place for place, known in enumerate(table.before) if not known][:1]
+    return Table(
+        "foresight",
+        "What tells beforehand how much a merge keeps",
+        "Spearman's ρ with retention of the linear merge over pairs, with 95 % jackknife intervals over "
+        "languages; p by permuting languages, and corrected for all measures taken before merging (greatest "
+        "of all). Beyond kinds: partial correlation of ranks beside the kinds of distance, p by double "
+        "semi-partialling, Holm over measures. Q²: variance foretold, from the measure, for the pairs of a "
+        f"language left out; the kinds of distance alone have {number(kinds_q2, 2)}. Below the line: measures "
+        "that need the merged weights, on other sentences. Between seeds retention itself correlates with ρ = "
+        f"{number(repeats, 2)}.",
+        ["measure", "ρ", "p", "p, corrected", "beyond kinds", "p (Holm)", "Q²"],
+        rows,
+        table,
+        rules=[place for place in after if place],
+    )

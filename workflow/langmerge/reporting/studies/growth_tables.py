@@ -1,0 +1,147 @@
+"""Tables of a study of growth: growth itself, final scores, forgetting, and merges by method and number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from langmerge.reporting.samples import Sample
+from langmerge.reporting.studies.growth_measures import LABELS, Measures
+from langmerge.reporting.studies.results import DECIMALS, MAIN, METRICS, TASKS
+from langmerge.reporting.studies.tables import counted, everywhere, method_label, score_table
+from langmerge.reporting.table import Cell, Table, cells, interval, number, si
+
+Rows = dict[str, Mapping[str, Sequence[str]]]
+
+
+def growth_table(measures: Measures) -> Table | None:
+    """Every growth: sizes, how far the logits are from the source's, and whether copies differ; None without any."""
+    costs = measures.results.costs
+    if costs.empty or "max_logit_difference" not in costs:
+        return None
+    grown = costs[costs.max_logit_difference.notna()]
+    rows = [
+        cells(
+            [
+                str(one["name"]),
+                str(one["seed"]),
+                si(one["parameters_before"], 2),
+                si(one["parameters"], 2),
+                f"{one['max_logit_difference']:.1e}",
+                f"{one['relative_logit_difference']:.1e}",
+                f"{one['symmetry']}, {number(one['copy_difference'], 2)}",
+            ]
+        )
+        for one in grown.to_dict("records")
+    ]
+    columns = ["model", "seed", "parameters", "grown", "max |Δ logit|", "relative", "symmetry"]
+    caption = (
+        "Before any training, on random tokens in fp32. Symmetry: whether copies in the clone are equal (kept: then "
+        "they get equal gradients, and training never tells them apart), and by how much they differ relative to the "
+        "weights."
+    )
+    kept = ["name", "seed", "parameters_before", "parameters", "max_logit_difference", "relative_logit_difference"]
+    return Table("growth", "Growth", caption, columns, rows, grown[[*kept, "symmetry", "copy_difference"]])
+
+
+def final_table(measures: Measures, task: str) -> Table:
+    """T1: each setup's source, specialists (each in its own language), and joint model, by language."""
+    results = measures.results
+    rows: Rows = {}
+    rules = []
+    for setup in measures.setups:
+        rules += [len(rows)] if rows else []
+        name = LABELS[setup]
+        rows[f"{name}, source"] = everywhere(results, measures.source(setup))
+        rows[f"{name}, specialists"] = {code: measures.specialist(setup, code) for code in measures.languages}
+        longer = {code: measures.keys(group=setup, role="matched", language=code) for code in measures.languages}
+        if any(longer.values()):
+            rows[f"{name}, specialists, FLOPs of 2x"] = longer
+        rows[f"{name}, joint"] = everywhere(results, measures.keys(group=setup, role="joint"))
+    caption = "Specialists: each in its own language."
+    return replace(score_table(measures.samples, f"final_{task}", task, rows, caption), rules=rules)
+
+
+def merge_table(measures: Measures, task: str) -> Table | None:
+    """T3: the merge of all specialists by every method, beside specialists and joint model; None without merges."""
+    results = measures.results
+    if not measures.methods:
+        return None
+    rows: Rows = {}
+    rules = []
+    for setup in measures.setups:
+        rules += [len(rows)] if rows else []
+        name = LABELS[setup]
+        rows[f"{name}, specialists"] = {code: measures.specialist(setup, code) for code in measures.languages}
+        rows[f"{name}, joint"] = everywhere(results, measures.keys(group=setup, role="joint"))
+        for method in measures.methods:
+            for systems in measures.merges(setup, method, len(measures.languages)).values():
+                rows[f"{name}, {method_label(method)}"] = everywhere(results, systems)
+    caption = "Merges of all languages' specialists, equal weights."
+    return replace(score_table(measures.samples, f"merges_{task}", task, rows, caption), rules=rules)
+
+
+def forgetting_table(measures: Measures, task: str) -> Table:
+    """T2: the pivot before, and after each language was learnt."""
+    metric, pivot = MAIN[task], measures.pivot
+    decimals = DECIMALS.get(metric, 1)
+    rows, data = [], []
+    for setup in measures.setups:
+        line = [LABELS[setup]]
+        scores: dict[str, Sample] = {"before": measures.score(measures.source(setup), [pivot], task)}
+        scores |= {code: measures.score(measures.specialist(setup, code), [pivot], task) for code in measures.languages}
+        scores["joint"] = measures.score(measures.keys(group=setup, role="joint"), [pivot], task)
+        scores["loss"] = measures.forgetting(setup, measures.languages, task)
+        for name, sample in scores.items():
+            low, high = sample.interval
+            shown = number(sample.point, decimals)
+            line.append(f"{shown} {interval(low, high, decimals)}" if name == "loss" else shown)
+            data.append({"setup": setup, "after": name, "task": task, "score": sample.point, "low": low, "high": high})
+        rows.append(cells(line))
+    columns = ["", "before", *measures.languages, "joint", "mean loss"]
+    caption = (
+        f"{METRICS[metric]} in {pivot} of each setup's source, of its specialists (by the language that they learnt), "
+        f"and of its joint model; the loss is the specialists' mean, with its 95 % bootstrap interval. "
+        f"{counted(measures.results, task)}."
+    )
+    spans = [("", 1), ("after learning", len(measures.languages) + 1), ("", 1)]
+    title = f"{TASKS[task]}: {pivot} before and after"
+    return Table(f"forgetting_{task}", title, caption, columns, rows, pd.DataFrame(data), spans=spans)
+
+
+def size_table(measures: Measures, task: str) -> Table | None:
+    """T4: what merges lose against their specialists, by the number of models; None without merges."""
+    metric = MAIN[task]
+    decimals = DECIMALS.get(metric, 1)
+    if not measures.sizes:
+        return None
+    rows: list[list[Cell]] = []
+    data: list[dict[str, Any]] = []
+    rules = []
+    for setup in measures.setups:
+        rules += [len(rows)] if rows else []
+        for method in measures.methods:
+            line = [LABELS[setup], method_label(method)]
+            for size in measures.sizes:
+                loss = measures.size_loss(setup, method, size, task)
+                low, high = loss.interval
+                line.append(f"{number(loss.point, decimals)} {interval(low, high, decimals)}")
+                row = {"setup": setup, "method": method, "size": size, "task": task, "loss": loss.point}
+                data.append(row | {"low": low, "high": high})
+            kept = measures.kept(setup, method, task)
+            line.append(number(100 * kept.point, 0))
+            data.append({"setup": setup, "method": method, "task": task, "kept": kept.point})
+            rows.append(cells(line))
+    caption = (
+        f"What a merge loses against the specialists it is made of, each in its language ({METRICS[metric]}), mean "
+        "over all subsets of the languages of that size, with 95 % bootstrap intervals. Kept: share of what the "
+        f"specialists had learnt since the source, in the merge of all. {counted(measures.results, task)}."
+    )
+    columns = ["setup", "method", *map(str, measures.sizes), "kept (%)"]
+    spans = [("models merged", len(measures.sizes)), ("", 1)]
+    title = f"{TASKS[task]}: loss by merging, by number of models"
+    frame = pd.DataFrame(data)
+    return Table(f"sizes_{task}", title, caption, columns, rows, frame, spans=spans, rules=rules, text_columns=2)

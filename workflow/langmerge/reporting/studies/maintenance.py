@@ -1,0 +1,356 @@
+"""The report of a study of maintenance: what merging saves when a multilingual model is built and kept up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from langmerge.reporting.document import Document, Section, given
+from langmerge.reporting.samples import Sample, mean
+from langmerge.reporting.studies.claims import claims_in_words, claims_table
+from langmerge.reporting.studies.maintenance_claims import find
+from langmerge.reporting.studies.maintenance_costs import ADDITION, INITIAL, SCENARIOS, UPDATE, WAYS, Ledger
+from langmerge.reporting.studies.maintenance_figures import cosine_figure, cost_figure, density_figure, gap_figure
+from langmerge.reporting.studies.maintenance_measures import (
+    LEAD,
+    LEVEL,
+    View,
+    adjusted,
+    equivalence,
+    label,
+    narrow,
+    spill_over,
+)
+from langmerge.reporting.studies.results import METRICS, TASKS, LanguageResults, Samples
+from langmerge.reporting.studies.tables import cost_table, counted, everywhere, model_table, notes, score_table
+from langmerge.reporting.table import EMPTY, Cell, Table, cells, interval, number, si
+
+SOURCE = "Claims P2 are those of arXiv 2601.16127, but for those marked ours."
+
+
+# ---- quality -------------------------------------------------------------------------------------------------------
+
+
+def rows(view: View, group: str) -> dict[str, Mapping[str, Sequence[str]]]:
+    """T1: base, individual, combined and merged models, by language."""
+    results = view.results
+    own = {
+        code: view.keys(group, role="specialist", language=code, scenario=INITIAL) for code in view.languages
+    }  # each in its own language
+    found: dict[str, Mapping[str, Sequence[str]]] = {
+        "Base": everywhere(results, view.keys(group, role="base")),
+        "Individual": own,
+        "Combined": everywhere(results, view.keys(group, role="combined", scenario=INITIAL)),
+    }
+    for method in view.methods(group):
+        found[label(method)] = everywhere(results, view.keys(group, role="merge", method=method, scenario=INITIAL))
+    clusters = results.select(group=group, role="cluster")
+    by_language: dict[str, Sequence[str]] = {}
+    for row in clusters.to_dict("records"):
+        for code in row["languages"]:
+            by_language[code] = [*by_language.get(code, []), row["key"]]
+    found[f"{label(LEAD)} of its cluster"] = by_language
+    return {name: keys for name, keys in found.items() if any(keys.values())}
+
+
+def scores(view: View, group: str) -> Table:
+    """T1 of one task and tuning."""
+    task = view.tasks[group][0]
+    table = score_table(view.samples, f"scores_{group.replace('-', '_')}", task, rows(view, group))
+    return replace(table, title=f"{view.title(group)}: {METRICS[view.metric(group)]} by language")
+
+
+def gap_table(view: View) -> Table | None:
+    """Every merge against the combined model and the individual ones, with the test of equivalence."""
+    lines, data = [], []
+    for group in view.groups:
+        individual = view.own(group) - view.average(group, role="combined", scenario=INITIAL)
+        found = {"Individual": individual} | {label(m): view.gap(group, m) for m in view.methods(group)}
+        corrected = adjusted(found)
+        for name, gap in found.items():
+            verdict = equivalence(gap, view.margin)
+            p = corrected.get(name, float("nan"))
+            texts = [view.title(group), name, number(gap.point, 1, True), interval(*gap.interval)]
+            lines.append(cells([*texts, interval(*narrow(gap)), number(p, 3), verdict]))
+            data.append(
+                {"group": group, "system": name, "gap": gap.point, "low": gap.interval[0], "high": gap.interval[1]}
+                | {"low90": narrow(gap)[0], "high90": narrow(gap)[1], "p_holm": p, "verdict": verdict}
+            )
+    if not lines:
+        return None
+    tasks = "; ".join(
+        f"{TASKS[t]}: {counted(view.results, t)}" for t in dict.fromkeys(t for t, _ in view.tasks.values())
+    )
+    caption = (
+        f"Score less the combined model's, mean over languages. Equal: the 90 % interval lies within ±{view.margin:g} "
+        "points (two one-sided tests at level 0.05); else below or above, where the 95 % interval leaves out 0. p: two-"
+        f"sided from the bootstrap, after Holm within a task and tuning. {tasks}."
+    )
+    columns = ["task", "", "difference", "95 %", "90 %", "p", "verdict"]
+    rules = [i for i, group in enumerate(d["group"] for d in data) if i and data[i - 1]["group"] != group]
+    return Table(
+        "gaps", "Merged against combined", caption, columns, lines, pd.DataFrame(data), rules=rules, text_columns=2
+    )
+
+
+def density_table(view: View) -> Table | None:
+    """T2."""
+    densities = sorted(view.results.study["densities"])
+    lines, data = [], []
+    for group in view.groups:
+        for recipe in dict.fromkeys(view.results.select(group=group, role="density").get("recipe", [])):
+            found = {d: view.average(group, role="density", recipe=recipe, density=d) for d in densities}
+            best = max(found, key=lambda d: found[d].point)
+            line = [Cell(number(s.point, 1), bold=d == best) for d, s in found.items()]
+            lines.append([Cell(view.title(group)), Cell(str(recipe)), *line])
+            data += [
+                {"group": group, "recipe": recipe, "density": d, "score": s.point}
+                | {"low": s.interval[0], "high": s.interval[1]}
+                for d, s in found.items()
+            ]
+    if not lines:
+        return None
+    columns = ["task", "recipe", *(f"{d:g}" for d in densities)]
+    spans = [("density", len(densities))]
+    caption = "Mean over languages of the task's main metric on test, scale 1. The best density of a row is bold."
+    return Table("densities", "Density sweep", caption, columns, lines, pd.DataFrame(data), spans=spans, text_columns=2)
+
+
+def tuning_table(view: View) -> Table | None:
+    """T5 here: adapters against full fine-tuning, for tasks that have both."""
+    both = [task for task, tunings in view.results.study["answer_tasks"].items() if len(tunings) > 1]
+    lines, data = [], []
+    for task in both:
+        groups = [group for group, (name, _) in view.tasks.items() if name == task]
+        methods = view.methods(groups[0])
+        entries: list[tuple[str, list[Sample]]] = [
+            ("Individual", [view.own(group) for group in groups]),
+            ("Combined", [view.average(group, role="combined", scenario=INITIAL) for group in groups]),
+        ]
+        entries += [
+            (label(m), [view.average(group, role="merge", method=m, scenario=INITIAL) for group in groups])
+            for m in methods
+        ]
+        for name, found in entries:
+            texts = [f"{number(s.point, 1)} {interval(*s.interval)}" for s in found]
+            lines.append(cells([TASKS[task], name, *texts]))
+            data += [
+                {"task": task, "system": name, "group": g, "score": s.point}
+                | {"low": s.interval[0], "high": s.interval[1]}
+                for g, s in zip(groups, found, strict=True)
+            ]
+    if not lines:
+        return None
+    columns = ["task", "", *(view.title(g).partition(", ")[2] for g in view.groups if view.tasks[g][0] == both[0])]
+    caption = "Mean over languages with 95 % bootstrap intervals."
+    return Table(
+        "tunings", "Adapters and full fine-tuning", caption, columns, lines, pd.DataFrame(data), text_columns=2
+    )
+
+
+# ---- cost ----------------------------------------------------------------------------------------------------------
+
+
+def way_table(view: View, costs: pd.DataFrame, ledger: Ledger) -> Table | None:
+    """T3: what every way of every scenario took, mean over tasks, tunings and seeds, and the ratio."""
+    if costs.empty:
+        return None
+    lines: list[list[Cell]] = []
+    rules: list[int] = []
+    for scenario in SCENARIOS:
+        here = costs[costs.scenario == scenario]
+        if lines and len(here):
+            rules.append(len(lines))
+        for way in WAYS:
+            found = here[here.way == way]
+            if found.empty:
+                continue
+            ratio = [number(found[f"{name}_ratio"].mean(), 2) for name in ("work", "wall", "flops")]
+            energy = found.joules.mean()
+            kept = f"{found.kept.max()}{' + merged' if found.merged.any() else ''}"
+            lines.append(
+                cells(
+                    [SCENARIOS[scenario], WAYS[way], str(len(found)), number(found.work.mean(), 1), ratio[0]]
+                    + [
+                        number(found.wall.mean(), 1),
+                        ratio[1],
+                        si(found.tokens.mean()),
+                        si(found.flops.mean()),
+                        ratio[2],
+                    ]
+                    + ([si(energy)] if energy == energy else [])
+                    + [kept]
+                )
+            )
+    energy_known = costs.joules.notna().all()
+    columns = ["scenario", "way", "n", "work", "ratio", "wall", "ratio", "tokens", "FLOPs", "ratio"]
+    columns += [*(["J"] if energy_known else []), "kept"]
+    caption = (
+        f"Means over n tasks, tunings and seeds; ratios to training all together. Work: CPU seconds (on GPUs: GPU "
+        f"seconds). Wall: seconds on {ledger.workers} workers: specialists take one each and are scheduled longest "
+        f"first, joint training was measured on {ledger.workers}. Jobs without the start of the interpreter. Merge: "
+        f"{label(LEAD)}, the chosen one alone or with its tuning on dev. Kept: adapters (models) that the next update "
+        "needs. " + ("" if energy_known else "No counter of energy was readable.")
+    )
+    return Table(
+        "costs", "Measured cost of building and updating", caption.strip(), columns, lines, costs, rules=rules,
+        text_columns=2,
+    )  # fmt: skip
+
+
+def storage_words(view: View) -> list[str]:
+    """What adapters and models take on disk."""
+    found = []
+    for group in view.groups:
+        names = view.results.select(group=group, role="specialist", scenario=INITIAL).name
+        rows_ = view.results.costs[view.results.costs.name.isin(names)]
+        adapters = rows_["adapter_bytes"].dropna() if "adapter_bytes" in rows_ else pd.Series(dtype=float)
+        if len(adapters):
+            found.append(f"{view.title(group)}: an adapter takes {si(float(adapters.mean()))}B, as fp32.")
+        elif "trainable_parameters" in rows_ and len(rows_):
+            size = 4 * float(rows_["trainable_parameters"].to_numpy().mean())
+            found.append(f"{view.title(group)}: a model takes {si(size)}B, as fp32.")
+    return found
+
+
+# ---- scenarios -----------------------------------------------------------------------------------------------------
+
+
+def update_tables(view: View) -> list[Table]:
+    """T4: change of every language by every way to bring the model up to date."""
+    update = view.results.study["update"]
+    tables = []
+    for group in view.with_scenario(UPDATE) if update else []:
+        changed = update["language"]
+        table = spill_over(view, group, changed)
+        lines = []
+        for way, here in table.groupby("way", sort=False):
+            line = [Cell(str(way))]
+            for code in view.languages:
+                row = here[here.language == code].iloc[0]
+                shown = f"{number(row.change, 1, True)} {interval(row.low, row.high)}"
+                line.append(Cell(shown, bold=bool(row.p_holm < LEVEL)))
+            others = here[~here.updated]
+            line.append(Cell(f"{number(100 * others.changed.mean(), 0)} %"))
+            lines.append(line)
+        caption = (
+            f"{METRICS[view.metric(group)]} after less before the data of {changed} grew from {update['before']:.0%} "
+            f"of their items; {counted(view.results, view.tasks[group][0])}, paired 95 % bootstrap intervals. Bold: p "
+            f"< {LEVEL:g} after Holm over all languages that were not updated. Last column: their items that are "
+            "answered differently. Specialists that are not merged do not change."
+        )
+        columns = ["", *(f"{c} (updated)" if c == changed else c for c in view.languages), "others differ"]
+        tables.append(
+            Table(
+                f"update_{group.replace('-', '_')}",
+                f"Update of {changed}: {view.title(group)}",
+                caption,
+                columns,
+                lines,
+                table,
+            )
+        )
+    return tables
+
+
+def addition_tables(view: View) -> list[Table]:
+    """What the languages before, and the new one, score when a language is added."""
+    addition = view.results.study["addition"]
+    tables = []
+    for group in view.with_scenario(ADDITION) if addition else []:
+        new = addition["language"]
+        old = [code for code in view.languages if code != new]
+        before = {"role": "combined", "scenario": "before"}
+        ways: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+            "All anew": (before, {"role": "combined", "scenario": INITIAL}),
+            "Go on with replay": (before, {"role": "continued", "scenario": ADDITION}),
+        }
+        for method in view.methods(group, "before"):
+            merge = {"role": "merge", "method": method}
+            ways[f"Merge with it, {label(method)}"] = (merge | {"scenario": "before"}, merge | {"scenario": INITIAL})
+        lines, data = [], []
+        for way, (first, last) in ways.items():
+            was, now = (view.average(group, old, **values) for values in (first, last))
+            there = mean([view.score(group, new, **last)])
+            shift = now - was
+            texts = [
+                number(was.point, 1),
+                number(now.point, 1),
+                f"{number(shift.point, 1, True)} {interval(*shift.interval)}",
+            ]
+            lines.append(cells([way, *texts, f"{number(there.point, 1)} {interval(*there.interval)}"]))
+            data.append(
+                {"way": way, "before": was.point, "after": now.point, "change": shift.point, "low": shift.interval[0]}
+                | {"high": shift.interval[1], "new": there.point}
+            )
+        caption = (
+            f"{METRICS[view.metric(group)]}; {counted(view.results, view.tasks[group][0])}; paired 95 % bootstrap "
+            f"intervals. Left: mean over {', '.join(old)}; right: {new}."
+        )
+        columns = ["", "before", "after", "change", f"{new} after"]
+        name = f"addition_{group.replace('-', '_')}"
+        tables.append(
+            Table(name, f"Addition of {new}: {view.title(group)}", caption, columns, lines, pd.DataFrame(data))
+        )
+    return tables
+
+
+def tuned_table(view: View) -> Table | None:
+    """Parameters that dev chose."""
+    chosen = view.results.selected[view.results.selected.candidates > 1]
+    if chosen.empty:
+        return None
+    lines = []
+    for row in chosen.to_dict("records"):
+        parameters = row["parameters"]
+        shown = [f"{key} {parameters[key]:g}" for key in ("density", "scale") if parameters.get(key) is not None]
+        lines.append(
+            cells(
+                [row["name"], str(row["seed"]), label(row["method"]), str(row["candidates"]), ", ".join(shown) or EMPTY]
+            )
+        )
+    data = chosen.drop(columns=["statistics"])
+    caption = "Of all merges with a grid; chosen by the mean of the main metric over languages on dev."
+    return Table(
+        "tuned", "Chosen parameters", caption, ["merge", "seed", "method", "candidates", "chosen"], lines, data,
+        text_columns=5, stretch=[0],
+    )  # fmt: skip
+
+
+# ---- the report ----------------------------------------------------------------------------------------------------
+
+
+def compose(results: LanguageResults) -> Document:
+    """The whole report; sections without content are left out."""
+    view = View(Samples(results))
+    ledger = Ledger(results)
+    costs = ledger.table(LEAD)
+    findings = find(view, costs)
+    sections = [
+        Section("Summary", [claims_in_words(findings)]),
+        Section("Scores by task", given(*(scores(view, group) for group in view.groups), gap_table(view))),
+        Section("Cost", given(way_table(view, costs, ledger), cost_figure(costs, ledger.workers), storage_words(view))),
+        Section("Bringing one language up to date", given(*update_tables(view))),
+        Section("Adding a language", given(*addition_tables(view))),
+        Section("Density", given(density_figure(view), density_table(view))),
+        Section("Language vectors", given(cosine_figure(view), gap_figure(view))),
+        Section("Adapters and full fine-tuning", given(tuning_table(view))),
+        Section(
+            "Findings", given(claims_table(findings, "Claims P2 are those of arXiv 2601.16127, those marked ours not."))
+        ),
+        Section(
+            "Models and settings", given(tuned_table(view), cost_table(results), model_table(results), notes(results))
+        ),
+    ]
+    languages = ", ".join(results.languages)
+    tasks = ", ".join(view.title(group).lower().replace("lora", "LoRA") for group in view.groups)
+    question = (
+        f"One base model was fine-tuned for each of {languages} apart, and for all of them together ({tasks}); the "
+        "models that were trained apart were merged in weight space. Does the merge score as well as the combined "
+        "model, and what does it save when the model is built, when one language's data grow, and when a language is "
+        "added?"
+    )
+    return Document(results.study["title"], question, [s for s in sections if s.blocks], findings)

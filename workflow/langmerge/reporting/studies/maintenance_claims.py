@@ -1,0 +1,326 @@
+"""The claims of arXiv 2601.16127 (P2) and ours, each with its number, interval and verdict."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from langmerge.reporting.findings import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Finding, verdict
+from langmerge.reporting.samples import Sample, mean
+from langmerge.reporting.studies.claims import untestable
+from langmerge.reporting.studies.maintenance_costs import (
+    ADDITION,
+    CONTINUED,
+    INITIAL,
+    MERGED,
+    TUNED,
+    UPDATE,
+    break_even,
+)
+from langmerge.reporting.studies.maintenance_measures import (
+    BELOW,
+    EQUAL,
+    LEAD,
+    LEVEL,
+    View,
+    adjusted,
+    association,
+    change,
+    cosines,
+    equivalence,
+    label,
+    narrow,
+    off_diagonal,
+    spill_over,
+    update_ways,
+    vector_table,
+)
+from langmerge.reporting.studies.tables import words
+from langmerge.reporting.table import interval, number
+
+PAPER_UPDATE, PAPER_BUILD = 0.4, 0.65  # the paper saves more than 60 % of an update's and 35 % of a build's time
+SAVES = "by merging saves more than 60 % of training all anew."
+ABOUT_EQUAL = (0.8, 1.25)  # ratios of work that count as the same
+
+
+def find(view: View, costs: pd.DataFrame) -> list[Finding]:
+    """All claims."""
+    return [
+        as_good_as_combined(view),
+        something_breaks(view),
+        no_pruning_is_best(view),
+        dare_without_drop(view),
+        same_work(costs),
+        faster_build(costs),
+        cheap_update(costs, UPDATE, "P2-5c", f"Updating one language {SAVES}"),
+        cheap_update(costs, ADDITION, "P2-5d", f"Adding a language {SAVES}"),
+        against_replay(view, costs),
+        pays_off(costs),
+        nearly_orthogonal(view),
+        cosine_foretells(view),
+        others_change(view),
+        clusters(view),
+    ]  # fmt: skip
+
+
+def _lora(view: View) -> list[str]:
+    """The groups that the paper's claims are of: adapters, where there are any."""
+    groups = [group for group in view.groups if LEAD in view.methods(group)]
+    return [group for group in groups if view.tasks[group][1] == "lora"] or groups
+
+
+# ---- quality -------------------------------------------------------------------------------------------------------
+
+
+def as_good_as_combined(view: View) -> Finding:
+    """P2-1, by two one-sided tests of the mean over languages."""
+    claim = f"Merged ({label(LEAD)}) scores about as the combined model on at least two of three tasks."
+    groups = _lora(view)
+    if len(groups) < 2:
+        return untestable("P2-1", claim, f"{label(LEAD)} merges in two tasks")
+    gaps = {group: view.gap(group, LEAD) for group in groups}
+    found = {group: equivalence(gap, view.margin) for group, gap in gaps.items()}
+    texts = [
+        f"{view.title(group)} {words(gap, view.metric(group), signed=True)} ({found[group]})"
+        for group, gap in gaps.items()
+    ]
+    good = sum(value == EQUAL or gap.above for value, gap in zip(found.values(), gaps.values(), strict=True))
+    bad = sum(value == BELOW for value in found.values())
+    enough = min(2, len(groups))
+    outcome = REPRODUCED if good >= enough else NOT_REPRODUCED if bad > len(groups) - enough else INCONCLUSIVE
+    measured = f"merged minus combined, equal within {view.margin:g} points or better counts: {'; '.join(texts)}"
+    return Finding("P2-1", claim, measured, outcome)
+
+
+def something_breaks(view: View) -> Finding:
+    """P2-2: the largest loss over tasks and languages, Holm-corrected over all of them."""
+    claim = "In at least one task and language the merge loses against the combined model (there: English sentiment)."
+    cells = {(group, code): view.gap(group, LEAD, code) for group in _lora(view) for code in view.languages}
+    cells = {cell: gap for cell, gap in cells.items() if np.isfinite(gap.point)}
+    if not cells:
+        return untestable("P2-2", claim, f"{label(LEAD)} merges and combined models")
+    corrected = adjusted(cells)
+    worst = min(cells, key=lambda cell: cells[cell].point)
+    losses = [cell for cell, gap in cells.items() if gap.point < -view.margin and corrected[cell] < LEVEL]
+    harmless = all(narrow(gap)[0] > -view.margin for gap in cells.values())
+    outcome = REPRODUCED if losses else NOT_REPRODUCED if harmless else INCONCLUSIVE
+    measured = (
+        f"largest loss in {worst[1]}, {view.title(worst[0])}: "
+        f"{words(cells[worst], view.metric(worst[0]), signed=True)}, p = {corrected[worst]:.3g} after Holm over "
+        f"{len(cells)} cells; {len(losses)} cells lose more than {view.margin:g} points with p < {LEVEL:g}"
+    )
+    return Finding("P2-2", claim, measured, outcome)
+
+
+def at_density(view: View, group: str, recipe: str, density: float) -> Sample:
+    """Mean score over languages of a merge at a fixed density."""
+    return view.average(group, role="density", recipe=recipe, density=density)
+
+
+def no_pruning_is_best(view: View) -> Finding:
+    """P2-3: no lower density is better, each mean over tasks and languages."""
+    claim = "TIES is best without pruning (density 1)."
+    densities = sorted(view.results.study["densities"])
+    lower = [density for density in densities if density < 1]
+    if 1.0 not in densities or not lower:
+        return untestable("P2-3", claim, "TIES at density 1 and below it")
+    groups = _lora(view)
+    leads = {d: mean(at_density(view, g, "TIES", 1.0) - at_density(view, g, "TIES", d) for g in groups) for d in lower}
+    texts = ", ".join(f"{d:g}: {number(s.point, 1, True)} {interval(*s.interval)}" for d, s in leads.items())
+    outcome = verdict(*leads.values())
+    if outcome == INCONCLUSIVE and all(equivalence(lead, view.margin) == EQUAL for lead in leads.values()):
+        texts += f"; no density differs by more than {view.margin:g} points"
+    return Finding("P2-3", claim, f"points that density 1 leads by, mean over tasks, over density {texts}", outcome)
+
+
+def dare_without_drop(view: View) -> Finding:
+    """P2-4: an identity, so every score must be the same number."""
+    claim = "DARE-TIES at density 1 is TIES."
+    if 1.0 not in view.results.study["densities"]:
+        return untestable("P2-4", claim, "both at density 1")
+    differences = [
+        abs(view.score(g, code, role="density", recipe="TIES", density=1.0).point
+            - view.score(g, code, role="density", recipe="DARE-TIES", density=1.0).point)
+        for g in view.groups for code in view.languages
+    ]  # fmt: skip
+    worst = float(np.nanmax(differences)) if np.isfinite(differences).any() else float("nan")
+    outcome = REPRODUCED if worst == 0 else NOT_REPRODUCED
+    return Finding("P2-4", claim, f"largest difference of any score: {worst:g} (n = {len(differences)} tests)", outcome)
+
+
+def clusters(view: View) -> Finding:
+    """P2-8: clusters against all, in the languages of the clusters."""
+    claim = "Merging only a cluster of related languages is no better than merging all."
+    rows = view.results.select(role="cluster", group=_lora(view))
+    if rows.empty:
+        return untestable("P2-8", claim, "merges of clusters")
+    gains: dict[str, Sample] = {}
+    for cluster, found in rows.groupby("cluster", sort=False):
+        parts = []
+        for row in found.to_dict("records"):
+            apart = view.average(row["group"], row["languages"], role="cluster", cluster=cluster)
+            parts.append(
+                apart - view.average(row["group"], row["languages"], role="merge", method=LEAD, scenario=INITIAL)
+            )
+        gains[str(cluster)] = mean(parts)
+    texts = ", ".join(f"{name} {number(s.point, 1, True)} {interval(*s.interval)}" for name, s in gains.items())
+    outcome = INCONCLUSIVE
+    if any(gain.above for gain in gains.values()):
+        outcome = NOT_REPRODUCED
+    elif all(narrow(gain)[1] < view.margin for gain in gains.values()):
+        outcome = REPRODUCED
+    return Finding("P2-8", claim, f"points that the cluster's merge gains in its languages: {texts}", outcome)
+
+
+# ---- cost ----------------------------------------------------------------------------------------------------------
+
+
+def ratios(costs: pd.DataFrame, scenario: str, way: str, quantity: str) -> pd.Series:
+    """Ratio to training all together, one a group and seed."""
+    return costs[(costs.scenario == scenario) & (costs.way == way)][f"{quantity}_ratio"].dropna()
+
+
+def spread(values: pd.Series, decimals: int = 2) -> str:
+    """Mean and range over tasks, tunings and seeds."""
+    if len(values) == 1:
+        return number(float(values.iloc[0]), decimals)
+    return f"{number(values.mean(), decimals)} ({number(values.min(), decimals)} to {number(values.max(), decimals)})"
+
+
+def same_work(costs: pd.DataFrame) -> Finding:
+    """P2-5a."""
+    claim = "Building by merging takes about the work (CPU or GPU time) of training all together: it saves none."
+    work, flops = (ratios(costs, INITIAL, MERGED, name) for name in ("work", "flops"))
+    if work.empty:
+        return untestable("P2-5a", claim, "merges and combined models")
+    outcome = REPRODUCED if ABOUT_EQUAL[0] <= work.mean() <= ABOUT_EQUAL[1] else NOT_REPRODUCED
+    tuned = ratios(costs, INITIAL, TUNED, "work")
+    measured = (
+        f"ratio of work {spread(work)}, with the merge's tuning {spread(tuned)}; of FLOPs {spread(flops)}; mean "
+        f"(range) over {len(work)} builds, about equal meaning {ABOUT_EQUAL[0]:g} to {ABOUT_EQUAL[1]:g}"
+    )
+    return Finding("P2-5a", claim, measured, outcome)
+
+
+def faster_build(costs: pd.DataFrame) -> Finding:
+    """P2-5b: against joint training measured on the same workers."""
+    claim = "Building by merging saves 35 % or more of the wall-clock time, if joint training has the same workers."
+    wall = ratios(costs, INITIAL, MERGED, "wall")
+    if wall.empty:
+        return untestable("P2-5b", claim, "merges and combined models")
+    outcome = REPRODUCED if wall.max() <= PAPER_BUILD else NOT_REPRODUCED if wall.min() > PAPER_BUILD else INCONCLUSIVE
+    return Finding("P2-5b", claim, f"ratio of wall-clock {spread(wall)}, mean (range) over {len(wall)} builds", outcome)
+
+
+def cheap_update(costs: pd.DataFrame, scenario: str, name: str, claim: str) -> Finding:
+    """P2-5c and P2-5d."""
+    work, wall, tuned = (
+        ratios(costs, scenario, way, quantity)
+        for way, quantity in ((MERGED, "work"), (MERGED, "wall"), (TUNED, "work"))
+    )
+    if work.empty:
+        return untestable(name, claim, f"the scenario {scenario}")
+    outcome = REPRODUCED if work.max() < PAPER_UPDATE else NOT_REPRODUCED if work.min() > PAPER_UPDATE else INCONCLUSIVE
+    measured = f"ratio of work {spread(work)} (with tuning {spread(tuned)}), of wall-clock {spread(wall)}"
+    return Finding(name, claim, measured, outcome)
+
+
+def against_replay(view: View, costs: pd.DataFrame) -> Finding:
+    """P2-5e (ours): the baseline that the paper lacks."""
+    claim = "(Ours) Merging is cheaper than going on with joint training on new data and replay, and scores as well."
+    groups = view.with_scenario(UPDATE)
+    merged, continued = (costs[(costs.scenario == UPDATE) & (costs.way == way)].work for way in (MERGED, CONTINUED))
+    if not groups or merged.empty or continued.empty:
+        return untestable("P2-5e", claim, "an update with continued training")
+    ratio = float(merged.mean() / continued.mean())
+    gap = mean(
+        view.average(g, role="merge", method=LEAD, scenario=UPDATE) - view.average(g, role="continued", scenario=UPDATE)
+        for g in groups
+    )
+    good = equivalence(gap, view.margin) == EQUAL or gap.above
+    outcome = REPRODUCED if ratio < 1 and good else NOT_REPRODUCED if ratio >= 1 or gap.below else INCONCLUSIVE
+    measured = (
+        f"merging takes {number(ratio, 2)} times the work of going on; merged minus continued model "
+        f"{number(gap.point, 1, True)} {interval(*gap.interval)} points"
+    )
+    return Finding("P2-5e", claim, measured, outcome)
+
+
+def pays_off(costs: pd.DataFrame) -> Finding:
+    """P2-5f (ours): the break-even number of updates."""
+    claim = "(Ours) Merging has cost less than training all together after a few updates."
+    groups = set(costs[(costs.scenario == UPDATE) & (costs.way == MERGED)].group)
+    shown = costs[costs.group.isin(groups)]
+    found = {name: break_even(shown, name) for name in ("work", "flops")}
+    if not np.isfinite(found["work"]) and found["work"] != float("inf"):
+        return untestable("P2-5f", claim, "an update")
+    replay = break_even(shown, "work", CONTINUED)
+    texts = [f"{_updates(value)} by {name if name != 'flops' else 'FLOPs'}" for name, value in found.items()]
+    measured = f"cheaper from {' and '.join(texts)}; against going on with replay {_updates(replay)} by work"
+    return Finding("P2-5f", claim, measured, REPRODUCED if found["work"] <= 3 else NOT_REPRODUCED)
+
+
+def _updates(value: float) -> str:
+    return "never" if value == float("inf") else f"{np.ceil(value):.0f} updates on" if np.isfinite(value) else "–"
+
+
+# ---- language vectors, spill-over ----------------------------------------------------------------------------------
+
+
+def nearly_orthogonal(view: View) -> Finding:
+    """P2-6a."""
+    claim = "Vectors of different languages have small, positive cosines (below 0.5)."
+    values = {group: off_diagonal(matrix) for group, matrix in cosines(view).items()}
+    if not values:
+        return untestable("P2-6a", claim, "a diagnosis of pairs")
+    texts = [
+        f"{view.title(g)} {number(v.mean(), 2)} ({number(v.min(), 2)} to {number(v.max(), 2)})"
+        for g, v in values.items()
+    ]
+    whole = np.concatenate(list(values.values()))
+    small = bool(((whole > 0) & (whole < 0.5)).all())
+    outcome = REPRODUCED if small else NOT_REPRODUCED if not ((whole > 0) & (whole < 0.5)).any() else INCONCLUSIVE
+    return Finding("P2-6a", claim, f"mean (range) over pairs: {'; '.join(texts)}", outcome)
+
+
+def cosine_foretells(view: View) -> Finding:
+    """P2-6b."""
+    claim = "The lower a language's cosines with the others, the more it loses against the combined model."
+    table = vector_table(view)
+    rho, p = association(table)
+    if not np.isfinite(rho):
+        return untestable("P2-6b", claim, "cosines and merges of three languages")
+    outcome = INCONCLUSIVE if p >= LEVEL else REPRODUCED if rho > 0 else NOT_REPRODUCED
+    measured = (
+        f"rank correlation of mean cosine and (merged minus combined) within tasks {number(rho, 2)}, p = {p:.3g} by "
+        f"permutation, n = {len(table)} languages of tasks"
+    )
+    return Finding("P2-6b", claim, measured, outcome)
+
+
+def others_change(view: View) -> Finding:
+    """P2-7: languages that were not updated, Holm-corrected over them."""
+    claim = "Merging again after the update of one language changes the scores of others."
+    groups = view.with_scenario(UPDATE)
+    if not groups or LEAD not in view.methods(groups[0], UPDATE):
+        return untestable("P2-7", claim, "an update")
+    language = view.results.study["update"]["language"]
+    changes: dict[tuple[str, str], Sample] = {}
+    answers: list[float] = []
+    for group in groups:
+        table = spill_over(view, group, language)
+        rows = table[(table.way == f"Merge again, {label(LEAD)}") & ~table.updated]
+        answers += list(rows.changed)
+        before, after = update_ways(view, group)[f"Merge again, {label(LEAD)}"]
+        changes |= {(group, code): change(view, group, before, after, code) for code in rows.language}
+    corrected = adjusted(changes)
+    moved = [cell for cell, p in corrected.items() if p < LEVEL]
+    still = all(equivalence(sample, view.margin) == EQUAL for sample in changes.values())
+    outcome = REPRODUCED if moved else NOT_REPRODUCED if still else INCONCLUSIVE
+    points = [sample.point for sample in changes.values()]
+    measured = (
+        f"changes from {number(min(points), 1, True)} to {number(max(points), 1, True)} points in {len(points)} "
+        f"languages that were not updated, {len(moved)} of them significant after Holm; "
+        f"{number(100 * float(np.mean(answers)), 1)} % of their items are answered differently"
+    )
+    return Finding("P2-7", claim, measured, outcome)

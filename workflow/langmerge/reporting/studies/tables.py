@@ -1,0 +1,141 @@
+"""Tables and paragraphs that the reports of several kinds have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from langmerge.provenance import environment_fingerprint
+from langmerge.reporting.document import LIBRARIES
+from langmerge.reporting.samples import METHODS, Sample
+from langmerge.reporting.studies.results import (
+    DECIMALS,
+    LOWER_IS_BETTER,
+    MAIN,
+    METRICS,
+    TASKS,
+    LanguageResults,
+    Samples,
+)
+from langmerge.reporting.table import Cell, Table, cells, interval, number, si
+
+MEAN = "mean"
+Rows = Mapping[str, Mapping[str, Sequence[str]]]  # label -> language -> keys of systems (one a seed)
+
+
+def counted(results: LanguageResults, task: str) -> str:
+    """What a caption says of a test: items, seeds."""
+    counts = sorted(set(results.scores[results.scores.task == task].n))
+    n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
+    seeds = "1 seed" if len(results.seeds) == 1 else f"mean of {len(results.seeds)} seeds"
+    return f"n = {n} items per language, {seeds}"
+
+
+def score_table(samples: Samples, name: str, task: str, rows: Rows, caption: str = "") -> Table:
+    """Rows of systems in every language of the study and their mean, with intervals; the best mean is bold.
+
+    A row that has no system in a language is empty there; its mean is over the languages that it has.
+    """
+    results, metric = samples.results, MAIN[task]
+    decimals = DECIMALS.get(metric, 1)
+    table: list[list[Cell]] = []
+    data: list[dict[str, Any]] = []
+    means = {label: _row_mean(samples, task, by_language) for label, by_language in rows.items()}
+    whole = [label for label, by_language in rows.items() if set(by_language) >= set(results.languages)]
+    order = sorted(whole, key=lambda label: means[label].point * (1 if metric in LOWER_IS_BETTER else -1))
+    for label, by_language in rows.items():
+        line = [Cell(label)]
+        for language in [*results.languages, MEAN]:
+            keys = by_language.get(language, [])
+            sample = means[label] if language == MEAN else samples.average(keys, task, [language])
+            low, high = sample.interval
+            bold = language == MEAN and order[:1] == [label]
+            shown = f" {interval(low, high, decimals)}" if language == MEAN and np.isfinite(sample.point) else ""
+            line.append(Cell(number(sample.point, decimals) + shown, bold=bold))
+            data.append(
+                {"system": label, "task": task, "metric": metric, "language": language, "score": sample.point}
+                | {"low": low, "high": high}
+            )
+        table.append(line)
+    direction = "lower is better" if metric in LOWER_IS_BETTER else "higher is better"
+    text = (
+        f"{METRICS[metric]}, {direction}; {counted(results, task)}. In brackets the 95 % bootstrap interval. {caption}"
+    )
+    columns = ["", *results.languages, MEAN]
+    return Table(
+        name, f"{TASKS[task]}: {METRICS[metric]} by language", text.strip(), columns, table, pd.DataFrame(data)
+    )
+
+
+def _row_mean(samples: Samples, task: str, by_language: Mapping[str, Sequence[str]]) -> Sample:
+    from langmerge.reporting.samples import mean
+
+    return mean(samples.average(keys, task, [language]) for language, keys in by_language.items())
+
+
+def everywhere(results: LanguageResults, keys: Sequence[str]) -> dict[str, Sequence[str]]:
+    """The same systems in every language of the study."""
+    return dict.fromkeys(results.languages, keys)
+
+
+def method_label(method: str) -> str:
+    """A merge method in print."""
+    return METHODS.get(method, method.replace("_", " ").capitalize())
+
+
+def cost_table(results: LanguageResults) -> Table | None:
+    """Measured cost of every training and growth: tokens, FLOPs, seconds, energy where a counter is readable."""
+    if results.costs.empty:
+        return None
+    rows, data = [], []
+    for cost in results.costs.to_dict("records"):
+        joules = cost.get("gpu_joules")
+        rows.append(
+            cells(
+                [
+                    str(cost["name"]),
+                    str(cost["seed"]),
+                    si(cost.get("tokens")),
+                    si(cost.get("flops")),
+                    number(cost.get("seconds", float("nan")), 1),
+                    si(joules, 1) if joules is not None else "–",
+                ]
+            )
+        )
+        data.append({key: cost.get(key) for key in ("name", "seed", "tokens", "flops", "seconds", "gpu_joules")})
+    caption = "Measured by each job; energy only where the device has a counter."
+    columns = ["model", "seed", "tokens", "FLOPs", "seconds", "joules"]
+    return Table("cost", "Cost of training", caption, columns, rows, pd.DataFrame(data))
+
+
+def model_table(results: LanguageResults) -> Table:
+    """Every model of the graph with its recipe and parents."""
+    frame = pd.DataFrame(results.spec["models"])
+    frame = frame[frame.seed == results.seeds[0]]
+    rows = [cells([m["name"], m["kind"], m["recipe"], ", ".join(m["parents"])]) for m in frame.to_dict("records")]
+    caption = f"Seed {results.seeds[0]}; the other seeds have the same graph."
+    return Table(
+        "models", "Models", caption, ["model", "kind", "recipe", "from"], rows, frame, text_columns=4, stretch=[2, 3]
+    )
+
+
+def notes(results: LanguageResults) -> list[str]:
+    """Settings of the statistics, and versions."""
+    e = results.study["evaluation"]
+    return [
+        f"Intervals: bootstrap over items, {e['bootstrap_samples']} samples, percentiles 2.5 and 97.5, seed "
+        f"{e['seed']}; systems and languages with the same items share their draws. Languages and seeds are fixed, not "
+        "resampled.",
+        "Parameters of merges were chosen on dev; test was scored once, with the chosen ones.",
+        f"Seeds of the models: {', '.join(map(str, results.seeds))}.",
+        "Environment of this report: " + environment_fingerprint(*LIBRARIES) + ".",
+    ]
+
+
+def words(sample: Sample, metric: str, signed: bool = False) -> str:
+    """A score with its interval in running text."""
+    decimals = DECIMALS.get(metric, 1)
+    return f"{number(sample.point, decimals, signed)} {interval(*sample.interval, decimals)} {METRICS[metric]}"
