@@ -4,30 +4,14 @@ import math
 
 import pytest
 import torch
-from merge_models import save
+from entrywise import ALL, close, coarse_states, deltas_of, folders, merge
 
-from langmerge.merging import Recipe, state_dicts
 from langmerge.merging.kernels.order import OrderStatistics
 from langmerge.merging.methods import choices
 
-ALL = ("a", "b", "c")
 
-
-def run(sources, method, models=ALL, block=500, **parameters):
-    (merged,) = state_dicts([Recipe("merged", method, models, "base", parameters)], sources, block=block)
-    return merged.state_dict
-
-
-def close(one, other, tolerance=2e-7):
-    assert set(one) == set(other)
-    for name in one:
-        torch.testing.assert_close(one[name].double(), other[name].double(), atol=tolerance, rtol=0, msg=name)
-
-
-def deltas_of(states, models=ALL):
-    """Name -> float64 (models, entries); the task vectors are float32 differences, as the engine has them."""
-    base = states["base"]
-    return {n: torch.stack([(states[m][n] - base[n]).flatten() for m in models]).double() for n in base}
+def run(*arguments, **settings):
+    return merge(*arguments, **settings).state_dict
 
 
 def whole(states, merge, models=ALL):
@@ -44,10 +28,6 @@ def per_tensor(states, merge, models=ALL):
     return {n: base[n].double() + merge(d).view(base[n].shape) for n, d in deltas_of(states, models).items()}
 
 
-def folders(tmp_path, states):
-    return {name: save(tmp_path / name, state) for name, state in states.items()}
-
-
 def planted(tmp_path, *models, base=None):
     """Models with one tensor `w` of the given changes from a base of zeros (or `base`)."""
     base = torch.zeros_like(torch.tensor(models[0])) if base is None else torch.tensor(base)
@@ -58,12 +38,7 @@ def planted(tmp_path, *models, base=None):
 
 @pytest.fixture
 def coarse(tmp_path):
-    """Task vectors of a few values only, so that equal scores, equal changes and zero sums abound."""
-    generator = torch.Generator().manual_seed(5)
-    base = {"x.0.w": torch.zeros(31, 7), "x.1.w": torch.zeros(64), "y": torch.zeros(3), "z": torch.zeros(9, 1)}
-    states = {"base": base}
-    for model in ALL:
-        states[model] = {n: torch.randint(-2, 3, t.shape, generator=generator).float() for n, t in base.items()}
+    states = coarse_states(**{"x.0.w": (31, 7), "x.1.w": (64,), "y": (3,), "z": (9, 1)})
     return states, folders(tmp_path, states)
 
 

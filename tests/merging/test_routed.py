@@ -2,28 +2,10 @@
 
 import pytest
 import torch
-from merge_models import save
+from entrywise import ALL, close, coarse_states, deltas_of, folders
+from entrywise import merge as run
 
-from langmerge.merging import Recipe, state_dicts
 from langmerge.merging.methods import routed
-
-ALL = ("a", "b", "c")
-
-
-def run(sources, method, models=ALL, block=500, **parameters):
-    (merged,) = state_dicts([Recipe("merged", method, models, "base", parameters)], sources, block=block)
-    return merged
-
-
-def close(one, other, tolerance=2e-7):
-    assert set(one) == set(other)
-    for name in one:
-        torch.testing.assert_close(one[name].double(), other[name].double(), atol=tolerance, rtol=0, msg=name)
-
-
-def deltas_of(states, models=ALL):
-    base = states["base"]
-    return {n: torch.stack([(states[m][n] - base[n]).flatten() for m in models]).double() for n in base}
 
 
 def model(states, merged):
@@ -49,13 +31,8 @@ def reference_emr(states, number, convention, models=ALL):
 
 @pytest.fixture
 def coarse(tmp_path):
-    """Task vectors of a few values only, so that zero sums and equal changes abound."""
-    generator = torch.Generator().manual_seed(5)
-    base = {"x.0.w": torch.zeros(31, 7), "x.1.w": torch.zeros(64), "y": torch.zeros(3)}
-    states = {"base": base}
-    for name in ALL:
-        states[name] = {n: torch.randint(-2, 3, t.shape, generator=generator).float() for n, t in base.items()}
-    return states, {name: save(tmp_path / name, state) for name, state in states.items()}
+    states = coarse_states(**{"x.0.w": (31, 7), "x.1.w": (64,), "y": (3,)})
+    return states, folders(tmp_path, states)
 
 
 @pytest.mark.parametrize("convention", ["paper", "released"])
@@ -93,14 +70,14 @@ def test_emr_restores_models_exactly_whose_changes_are_disjoint(tmp_path):
         "a": {"w": torch.tensor([1.0, -2, 0, 0, 0, 0])},
         "b": {"w": torch.tensor([0, 0, 3.0, -4, 0, 0])},
     }
-    sources = {name: save(tmp_path / name, state) for name, state in states.items()}
+    sources = folders(tmp_path, states)
     for name in "ab":
         close(run(sources, "emr", ("a", "b"), serve=name).state_dict, states[name], 0)
 
 
 def test_emr_serves_the_base_for_a_model_that_lost_every_vote(tmp_path):
     states = {"base": {"w": torch.zeros(3)}, "a": {"w": torch.full((3,), 5.0)}, "b": {"w": torch.full((3,), -1.0)}}
-    sources = {name: save(tmp_path / name, state) for name, state in states.items()}
+    sources = folders(tmp_path, states)
     result = run(sources, "emr", ("a", "b"), serve="b")
     close(result.state_dict, states["base"], 0)
     assert result.statistics["rescaler"] == 0
@@ -134,7 +111,7 @@ def test_tall_mask_with_ties_masks_the_elected_sum(sources, states):
 
 def test_tall_mask_with_equal_distances_keeps_them_but_the_released_code_does_not(tmp_path):
     states = {"base": {"w": torch.zeros(3)}, "a": {"w": torch.ones(3)}, "b": {"w": torch.ones(3)}}
-    sources = {name: save(tmp_path / name, state) for name, state in states.items()}
+    sources = folders(tmp_path, states)
     rule = {"models": ("a", "b"), "serve": "a", "mask_scale": 1.0}
     assert run(sources, "tall_mask", **rule).state_dict["w"].tolist() == [2, 2, 2]
     assert run(sources, "tall_mask", convention="released", **rule).state_dict["w"].tolist() == [0, 0, 0]

@@ -9,6 +9,7 @@ from merge_models import flat, save
 from langmerge.merging import Recipe, state_dicts
 from langmerge.merging.block import Block
 from langmerge.merging.engine import Merge
+from langmerge.merging.fused import loops
 from langmerge.merging.kernels.task_vectors import Masks
 from langmerge.merging.methods import task_vectors
 from langmerge.merging.randomness import below, kept, random_bits, stream_key
@@ -351,8 +352,9 @@ def test_density_one_of_one_model_is_that_model(sources, states, method):
 
 def test_recipes_that_differ_in_scale_alone_share_their_merged_vector(sources, monkeypatch):
     calls = []
-    plain = task_vectors.disjoint_mean
-    monkeypatch.setattr(task_vectors, "disjoint_mean", lambda *a: calls.append(1) or plain(*a))
+    for module in (task_vectors, loops):
+        plain = module.disjoint_mean
+        monkeypatch.setattr(module, "disjoint_mean", lambda *a, plain=plain: calls.append(1) or plain(*a))
     grid = [
         Recipe(f"{density}-{scale}", "ties", ALL, "base", {"density": density, "scale": scale})
         for density in (0.2, 0.5)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from langmerge.merging.fused.library import KINDS
 from langmerge.merging.methods.task_vectors import drop_and_rescale
 from langmerge.merging.randomness import kept, random_bits, stream_key
 
@@ -30,8 +31,8 @@ class TaskVector:
 class Block:
     """Elements `start` .. `start + count - 1` of the flattened tensor `tensor` of shape `shape`.
 
-    `compute(block, name)` gives the float32 values, shape (count,), of a source or recipe. What is returned
-    by the methods is shared: never change it in place.
+    `compute(block, name)` gives the values, shape (count,), of a source (as they are stored, or in float32) or of a
+    recipe. What is returned by the methods is shared: never change it in place.
     """
 
     def __init__(
@@ -68,9 +69,18 @@ class Block:
             self._shared[key] = compute()
         return self._shared[key]
 
+    def stored(self, name: str) -> Tensor:
+        """Values of a source or recipe as the loops of `langmerge.merging.fused` read them, contiguous (count,)."""
+
+        def compute() -> Tensor:
+            values = self._compute(self, name)
+            return values.contiguous() if values.dtype in KINDS else values.to(torch.float32)
+
+        return self.shared(("stored", name), compute)
+
     def value(self, name: str) -> Tensor:
         """Values of a source or recipe, float32 (count,)."""
-        return self.shared(("value", name), lambda: self._compute(self, name))
+        return self.shared(("value", name), lambda: self.stored(name).to(torch.float32))
 
     def delta(self, vector: TaskVector) -> Tensor:
         """The task vector's values, float32 (count,)."""

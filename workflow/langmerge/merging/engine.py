@@ -19,6 +19,8 @@ from torch import Tensor
 
 from langmerge.merging.block import Block
 from langmerge.merging.compatibility import check_compatible
+from langmerge.merging.fused import loops
+from langmerge.merging.fused.library import KINDS, SOURCES
 from langmerge.merging.gathers import Gather, Gathers
 from langmerge.merging.kernels import Context, Kernel, make_kernel
 from langmerge.merging.pipeline import SPAN, ReadAhead, Walk, is_finite
@@ -30,6 +32,9 @@ from langmerge.merging.statistics import DeltaStatistics, OutputStatistics
 BLOCK = {"cpu": 1 << 17, "cuda": 1 << 24}
 """Default elements of a block by device: what stays in a core's cache (times the threads), what keeps a GPU busy."""
 
+
+FUSED_BLOCK = 1 << 18
+"""The same with the loops of `langmerge.merging.fused`, which need fewer values at a time, in one thread."""
 
 KEPT = 1 << 27
 """Bytes of values and task vectors, in float32, up to which those of a tensor are kept between looks at it."""
@@ -80,6 +85,8 @@ class Merge:
         if block is None:
             cuda = self._device.type == "cuda"
             block = BLOCK["cuda"] if cuda else BLOCK["cpu"] * torch.get_num_threads()
+            if loops.usable(self._device):
+                block = FUSED_BLOCK
         if block < 1:
             raise ValueError(f"block: {block} elements; expected at least 1")
         if dtype is not None and not dtype.is_floating_point:
@@ -286,18 +293,30 @@ class Merge:
                 # Only what other recipes use as well is kept with the block.
                 exact = block.value(name) if name in self._inner else self._kernels[name][entry.name].merge(block)
                 reference = self.reference(name)
-                rounded = exact.to(self._output_dtype(reference.tensors[entry.name]))
+                dtype = self._output_dtype(reference.tensors[entry.name])
+                if dtype in KINDS and loops.usable(self._device):
+                    yield self._finished(name, reference.name, block, exact, dtype)
+                    continue
+                rounded = exact.to(dtype)
                 # float8 has no infinity on some devices: what is too large would be cut off instead
                 limit = torch.finfo(rounded.dtype).max if rounded.dtype.itemsize == 1 else None
                 if not is_finite(rounded) or (limit and exact.abs().max() > limit):
-                    raise ValueError(
-                        f"recipe {name!r}: tensor {entry.name!r} does not fit into {rounded.dtype}; "
-                        "choose a wider dtype"
-                    )
+                    raise _does_not_fit(name, entry.name, dtype)
                 if name in self._output_statistics:
                     values = block.value(reference.name)
                     self._output_statistics[name].add(entry.name, exact, rounded, values)
                 yield Piece(name, entry.name, block.start, rounded)
+
+    def _finished(self, name: str, reference: str, block: Block, exact: Tensor, dtype: torch.dtype) -> Piece:
+        """Round an output's block and count its statistics, in one pass."""
+        statistics = self._output_statistics.get(name)
+        old = block.stored(reference) if statistics else None
+        rounded, fits, sums = loops.finish(exact.contiguous(), dtype, old)
+        if not fits:
+            raise _does_not_fit(name, block.tensor, dtype)
+        if statistics and sums is not None:
+            statistics.add_sums(block.tensor, sums)
+        return Piece(name, block.tensor, block.start, rounded)
 
     def _copy_tensor(self, entry: TensorEntry) -> Iterator[Piece]:
         """Tensors of whole numbers (and empty ones) must be the same everywhere and are passed on."""
@@ -381,10 +400,14 @@ def _gather_tensor(gathers: Iterable[Gather], tensor: str, sweeps: _Sweeps) -> N
                 gather.end(index)
 
 
+def _does_not_fit(recipe: str, tensor: str, dtype: torch.dtype) -> ValueError:
+    return ValueError(f"recipe {recipe!r}: tensor {tensor!r} does not fit into {dtype}; choose a wider dtype")
+
+
 @cache
 def code_hash() -> str:
     """Hash of this package's files; cheaper than a fingerprint of their meaning, and stricter."""
-    files = sorted(Path(__file__).parent.rglob("*.py"))
+    files = [*sorted(Path(__file__).parent.rglob("*.py")), *SOURCES]
     return hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=16).hexdigest()
 
 

@@ -6,12 +6,14 @@ A gather looks at all blocks, in order, in one or more rounds. Recipes that need
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeVar
 
 from torch import Tensor
 
 from langmerge.merging.block import Block
 from langmerge.merging.chunks import pieces
+from langmerge.merging.fused import loops
 from langmerge.merging.methods.task_vectors import elected_sign, trim
 from langmerge.merging.selection import Cut, Found, Histogram, RankSearch, Share
 
@@ -87,6 +89,7 @@ class Selection(Gather):
         values: of a block, float32 (count,), finite.
         numel: entries of the model, where the scope is the model.
         sample: of a block, the values at a slice of it, where they cost less than all.
+        fused: gives the same vector to the loops of `langmerge.merging.fused`.
 
     Rounds: sample, count; two of a histogram, should a bracket have missed (see `langmerge.merging.selection`);
     one to find the last of equal entries, where not all of them lie above, which looks at one block.
@@ -99,9 +102,11 @@ class Selection(Gather):
         values: Callable[[Block], Tensor],
         numel: int | None = None,
         sample: Callable[[Block, slice], Tensor] | None = None,
+        fused: loops.Make | None = None,
     ) -> None:
         super().__init__(scope, needs)
         self._values = values
+        self._fused = fused
         self._sample = sample or (lambda block, where: values(block)[where])
         self._numel = numel
         self._shares: set[Share] = set()
@@ -128,11 +133,18 @@ class Selection(Gather):
         """See the base class."""
         phase = self._phases[index]
         search = self._search or self._start(block)
+        fused = self._fused if loops.usable(block.device) else None
         if phase == "sample":
             if search.sampled:
-                search.sample(self._sample(block, search.positions(block.count)))
+                positions = search.positions(block.count)
+                if fused:
+                    search.sample_by(lambda room: loops.sample(block, fused(block), positions, room))
+                else:
+                    search.sample(self._sample(block, positions))
         elif phase == "count":
-            if search.ranks:
+            if search.ranks and fused:
+                search.count_by(partial(loops.count_inside, block, fused(block)), block.start, block.count)
+            elif search.ranks:
                 search.count(self._values(block), block.start)
         elif phase == "high":
             self._histogram.add_high(self._values(block))
@@ -192,17 +204,15 @@ class Selection(Gather):
         skipped = max(0, tie.start - block.start)
         if skipped >= block.count:
             return
-        values, number = self._values(block)[skipped:], tie.number
-        for piece in pieces(len(values), block.device):
-            equal = (values[piece].abs() == tie.magnitude).nonzero()
-            if len(equal) >= number:
-                break
-            number -= len(equal)
+        if self._fused and loops.usable(block.device):
+            position = loops.find_equal(block, self._fused(block), skipped, tie.magnitude, tie.number)
         else:
-            self._ties[share] = _Tie(tie.magnitude, tie.start, number)
+            position = _find_equal(self._values(block), skipped, tie.magnitude, tie.number)
+        if position < 0:
+            self._ties[share] = _Tie(tie.magnitude, tie.start, tie.number + position + 1)
             return
         del self._ties[share]
-        index = block.start + skipped + piece.start + int(equal[number - 1])
+        index = block.start + position
         first = share.equal == "first"
         self.cuts[share] = Cut(tie.magnitude, index) if first else Cut(tie.magnitude, -1, index)
 
@@ -211,6 +221,17 @@ class Selection(Gather):
         cut = self.cuts[share]
         last, first = (None if i is None else i - block.start for i in (cut.last_index, cut.first_index))
         return trim(self._values(block), cut.threshold, last, first)
+
+
+def _find_equal(values: Tensor, first: int, magnitude: float, number: int) -> int:
+    """Position of the `number`-th entry of this magnitude from `first` on, or -1 - (how many there are)."""
+    seen = 0
+    for piece in pieces(len(values) - first, values.device):
+        equal = (values[first:][piece].abs() == magnitude).nonzero()
+        if seen + len(equal) >= number:
+            return first + piece.start + int(equal[number - seen - 1])
+        seen += len(equal)
+    return -1 - seen
 
 
 @dataclass(frozen=True)
@@ -225,9 +246,15 @@ class _Tie:
 class MajoritySign(Gather):
     """Sign of the sum of a model's elected signs, by which TIES decides zero sums; + if that is 0 too."""
 
-    def __init__(self, needs: Iterable[Gather], trimmed: Callable[[Block], Sequence[Tensor]]) -> None:
+    def __init__(
+        self,
+        needs: Iterable[Gather],
+        trimmed: Callable[[Block], Sequence[Tensor]],
+        fused: Callable[[Block], Sequence[loops.Vector]],
+    ) -> None:
         super().__init__("model", needs)
         self._trimmed = trimmed
+        self._fused = fused
 
     def begin(self) -> None:
         """See the base class."""
@@ -235,6 +262,9 @@ class MajoritySign(Gather):
 
     def update(self, index: int, block: Block) -> None:
         """See the base class."""
+        if loops.usable(block.device):
+            self._sum += loops.sum_of_signs(block, self._fused(block))
+            return
         deltas = self._trimmed(block)
         for piece in pieces(block.count, block.device):
             # Sums of signs are whole numbers far below 2^24, so exact.

@@ -1,6 +1,7 @@
 """Overlap of reading, arithmetic and writing: one thread reads ahead, one writes behind.
 
-Reading converts to float32 and looks for values that are not finite, so that this too runs beside the arithmetic.
+Reading looks for values that are not finite and converts to float32, unless the loops of `langmerge.merging.fused` do
+the arithmetic, so that this too runs beside it.
 """
 
 import queue
@@ -12,6 +13,8 @@ from threading import Thread
 import torch
 from torch import Tensor
 
+from langmerge.merging.fused import loops
+from langmerge.merging.fused.library import KINDS
 from langmerge.merging.sources import Source
 
 SPAN = {"cpu": 8, "cuda": 1}
@@ -37,8 +40,9 @@ class Walk:
 
 
 class ReadAhead:
-    """Reads blocks of sources as float32 on `device`, a span of blocks at a time and the next span beside the work.
+    """Reads blocks of sources on `device`, a span of blocks at a time and the next span beside the work.
 
+    Values are float32, or as they are stored where the loops can read them.
     Of each source at most two spans are held.
     """
 
@@ -50,7 +54,7 @@ class ReadAhead:
         self._ahead: dict[str, tuple[str, int, Future[Tensor]]] = {}
 
     def read(self, name: str, walk: Walk, start: int, count: int, last: bool) -> Tensor:
-        """Elements start .. start + count - 1 of a tensor, float32 (count,), all in one span.
+        """Elements start .. start + count - 1 of a tensor, (count,), all in one span.
 
         `last` tells that this sweep over the tensor is the last one. Raises ValueError if a value is not finite or
         the file is damaged.
@@ -96,6 +100,10 @@ class ReadAhead:
             values = self._sources[name].read(walk.tensor, start, min(walk.span, walk.numel - start))
         except (OSError, ValueError) as error:
             raise ValueError(f"model {name!r}: tensor {walk.tensor!r} cannot be read: {error}") from error
+        if values.dtype in KINDS and loops.usable(self._device):
+            if not loops.all_finite(values):
+                raise ValueError(f"model {name!r}: tensor {walk.tensor!r} contains NaN or infinite values")
+            return values
         if self._device.type == "cuda":
             values = values.pin_memory().to(self._device, non_blocking=True)
         values = values.to(torch.float32)

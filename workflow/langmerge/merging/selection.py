@@ -12,7 +12,7 @@ bits find the bin of the k-th largest magnitude, counts of the lower 15 bits ins
 
 import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, Protocol
@@ -46,6 +46,9 @@ SIGMAS = 3.0
 """Half the width of a bracket in standard deviations of the sample's quantile."""
 
 Array = npt.NDArray[Any]
+
+CountInside = Callable[[Sequence[tuple[float, float]], Sequence[Tensor]], Sequence[tuple[int, int]]]
+"""Numbers (above, inside) for brackets [low, high]; the magnitudes inside come into the tensors."""
 
 
 @dataclass(frozen=True)
@@ -243,7 +246,7 @@ class RankSearch:
     def __init__(self, numel: int, ranks: Iterable[int]) -> None:
         self.numel = numel
         self.ranks = sorted(set(ranks))
-        self.stride = next((s for s in STRIDES if s * SAMPLE >= numel), STRIDES[-1])
+        self.stride = _stride(numel)
         self.sampled = bool(self.ranks) and numel > WHOLE
         self._skip = 0
         self._sample: Tensor | None = None
@@ -262,6 +265,12 @@ class RankSearch:
             self._sample = torch.empty(-(-self.numel // self.stride), device=values.device)
         torch.abs(values, out=self._sample[self._taken : self._taken + len(values)])
         self._taken += len(values)
+
+    def sample_by(self, write: Callable[[Tensor], int]) -> None:
+        """The same; `write` fills the beginning of a tensor with these magnitudes and says with how many."""
+        if self._sample is None:
+            self._sample = torch.empty(-(-self.numel // self.stride))
+        self._taken += write(self._sample[self._taken :])
 
     def place(self) -> None:
         """Set the brackets, after the first look."""
@@ -285,6 +294,22 @@ class RankSearch:
                 self._count(values[piece].numpy(), start + piece.start)
             else:
                 self._count_on_device(values[piece].abs(), start + piece.start)
+        self._compress()
+
+    def count_by(self, count: CountInside, start: int, entries: int) -> None:
+        """The same of `entries` from index `start` on: `count` learns the brackets and where what is inside goes."""
+        room = [_room(number, entries + 16) for number in range(len(self._brackets))]
+        counted = count([(bracket.low, bracket.high) for bracket in self._brackets], room)
+        for bracket, (above, inside), place in zip(self._brackets, counted, room, strict=True):
+            bracket.above += above
+            if bracket.low == bracket.high:
+                bracket.numbers.append((start, inside))
+            elif bracket.complete:
+                bracket.add(start, place[:inside] if inside <= SLAB else place[:inside].clone())
+        self._compress()
+
+    def _compress(self) -> None:
+        """Hold no more than `KEPT` entries."""
         if sum(bracket.size for bracket in self._brackets) > KEPT:
             for bracket in self._brackets:
                 bracket.compress(KEPT // len(self._brackets))
@@ -329,6 +354,14 @@ class RankSearch:
         return bracket.locate(magnitude, number)
 
 
+def _stride(numel: int) -> int:
+    """A stride that takes at most `SAMPLE` entries, and some 2 N^(2/3) of N: so the bracket, about 3 sqrt(N stride)
+    entries wide, costs about as much as the sample.
+    """
+    least = next((s for s in STRIDES if s * SAMPLE >= numel), STRIDES[-1])
+    return max(least, max((s for s in STRIDES if s <= numel ** (1 / 3) / 2), default=STRIDES[0]))
+
+
 def _bounds(size: int, share: float) -> tuple[int, int]:
     """Ranks in a sample (upper, lower; 0 and size + 1: beyond it) between which a `share` of all entries ends."""
     margin = SIGMAS * math.sqrt(size * share * (1 - share)) + 2
@@ -349,6 +382,17 @@ def _of_ranks(values: Tensor, ranks: Iterable[int]) -> dict[int, float]:
         ordered = values.sort().values
     found = dict(zip(inside, ordered[positions].tolist(), strict=True))
     return {rank: found.get(rank, math.inf if rank < 1 else 0.0) for rank in ranks}
+
+
+_rooms: dict[tuple[int, int], Tensor] = {}
+
+
+def _room(number: int, size: int) -> Tensor:
+    """A float32 vector of at least `size`, the same memory again for all of a thread's work."""
+    place = (threading.get_ident(), number)
+    if place not in _rooms or len(_rooms[place]) < size:
+        _rooms[place] = torch.empty(size)
+    return _rooms[place]
 
 
 @cache

@@ -132,8 +132,9 @@ def _note(
 ) -> None:
     """Note a finished tensor; from time to time have it written down, after the weights are on disk."""
     assert tensor is not None
+    state = merge.state(tensor)
     for name, journal in journals.items():
-        journal.note(tensor, merge.state(tensor))
+        journal.note(tensor, state)
         if journal.due:
             behind.put(writers[name].sync)
             behind.put(partial(journal.write, journal.take()))

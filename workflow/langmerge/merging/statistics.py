@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from langmerge.merging.block import Block, TaskVector
+from langmerge.merging.fused import loops
 
 
 class DeltaStatistics:
@@ -21,9 +22,13 @@ class DeltaStatistics:
 
     def add(self, block: Block) -> None:
         """Count one block."""
-        deltas = [block.delta(vector) for vector in self.vectors]
         name = block.tensor
-        for store, found in ((self._gram, _products(deltas)), (self._counts, _signs(deltas))):
+        if loops.usable(block.device):
+            products, counts = loops.describe(block, [loops.plain(block, v.model, v.base) for v in self.vectors])
+        else:
+            deltas = [block.delta(vector) for vector in self.vectors]
+            products, counts = _products(deltas), _signs(deltas)
+        for store, found in ((self._gram, products), (self._counts, counts)):
             store[name] = store[name] + found if name in store else found
 
     def state(self, name: str) -> list[Any]:
@@ -113,6 +118,10 @@ class OutputStatistics:
         row = _sums(exact, rounded, reference)
         if not torch.isfinite(row).all():
             row = _sums(exact.to(torch.float64), rounded, reference.to(torch.float64))
+        self.add_sums(tensor, row)
+
+    def add_sums(self, tensor: str, row: Tensor) -> None:
+        """Count one block by its sums, float64 (5,)."""
         self._rows[tensor] = self._rows[tensor] + row if tensor in self._rows else row
 
     def state(self, name: str) -> list[float]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from langmerge.merging.block import Block, TaskVector
+from langmerge.merging.fused import loops
 from langmerge.merging.gathers import Gather
 from langmerge.merging.gram import column_grams, gram, row_grams
 from langmerge.merging.kernels.base import Context, Kernel, Make
@@ -44,6 +45,10 @@ class Gram(Gather):
         """See the base class."""
         if self._by_column and len(block.shape) < 2:
             return
+        if loops.usable(block.device) and not self._by_column:
+            part = loops.gram(block, [loops.plain(block, model, self._base) for model in self._rows])
+            self._grams = part if self._grams is None else self._grams.add_(part)
+            return
         vectors = _vectors(block, list(self._rows), self._base)
         part = column_grams(vectors, _columns(block.shape)) if self._by_column else gram(vectors)
         self._grams = part if self._grams is None else self._grams.add_(part)
@@ -72,9 +77,16 @@ def _columns(shape: tuple[int, ...]) -> int:
 
 
 def _linear(recipe: Recipe, context: Context) -> Kernel:
+    normalize = recipe.parameters["normalize"]
+    divisor = math.fsum(recipe.weights) if normalize else 1.0
+    fused = not normalize or abs(divisor) >= 1e-8  # else the reference says what is wrong
+
     def merge(block: Block) -> Tensor:
+        if fused and loops.usable(block.device):
+            vectors = [loops.plain(block, model) for model in recipe.models]
+            return loops.weighted_sum(block, vectors, recipe.weights, divisor)
         values = [block.value(model) for model in recipe.models]
-        return averages.linear(values, recipe.weights, recipe.parameters["normalize"])
+        return averages.linear(values, recipe.weights, normalize)
 
     return Kernel(merge)
 
@@ -98,6 +110,9 @@ def _by_tensor(recipe: Recipe, context: Context, factors: Factors, base: str | N
 
     def merge(block: Block) -> Tensor:
         weights = gathered.factors(recipe.models, factors).tolist()
+        if loops.usable(block.device):
+            merged = loops.weighted_sum(block, [loops.plain(block, model, base) for model in recipe.models], weights)
+            return merged if base is None else loops.onto(block, base, merged, 1.0)
         return _onto(block, base, averages.weighted_sum(_vectors(block, recipe.models, base), weights))
 
     return Kernel(merge, (gathered,))

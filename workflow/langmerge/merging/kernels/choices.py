@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from langmerge.merging.block import Block, TaskVector
+from langmerge.merging.fused import loops
 from langmerge.merging.gathers import Gather, Scope
 from langmerge.merging.kernels.base import Context, Kernel, Make, base_of, task_vectors_of
 from langmerge.merging.kernels.multi_task import multi_task_vector
@@ -32,6 +33,10 @@ def _sce(recipe: Recipe, context: Context) -> Kernel:
 
     def merge(block: Block) -> Tensor:
         weights = choices.sce_weights(variances.mean_squares, convention)
+        if loops.usable(block.device) and len(recipe.models) <= 4:  # of more, torch adds up in an order of its own
+            vectors = [loops.plain(block, model, base) for model in recipe.models]
+            smallest = 1e-6 if convention == "mergekit" else torch.finfo(torch.float32).tiny
+            return loops.sce(block, vectors, weights, *variances.fused(block), smallest)
         models = [block.value(model) for model in recipe.models]
         return choices.sce(block.value(base), models, weights, variances.selected(block), convention)
 

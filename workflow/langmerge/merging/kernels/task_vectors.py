@@ -16,6 +16,8 @@ from torch import Tensor
 
 from langmerge.catalogue.task_vectors import of_each
 from langmerge.merging.block import Block, TaskVector
+from langmerge.merging.fused import loops
+from langmerge.merging.fused.library import Vector
 from langmerge.merging.gathers import Gather, MajoritySign, Scope, Selection
 from langmerge.merging.kernels.base import Context, Kernel, Make, base_of
 from langmerge.merging.methods import task_vectors
@@ -30,12 +32,13 @@ from langmerge.merging.selection import BandEdge, Share, Trim
 class Sparse:
     """A task vector as a method takes it: `values` of a block, float32 (count,), shared; never change them.
 
-    Equal keys mean equal values. `gathers` must be complete before. `sample` gives the values at a slice of a block,
-    where they cost less than all.
+    Equal keys mean equal values. `fused` gives the same to the loops. `gathers` must be complete before. `sample` gives
+    the values at a slice of a block, where they cost less than all.
     """
 
     key: tuple
     values: Callable[[Block], Tensor]
+    fused: loops.Make
     gathers: tuple[Gather, ...] = ()
     sample: Callable[[Block, slice], Tensor] | None = None
 
@@ -54,6 +57,9 @@ class AbsoluteSums(Gather):
     def update(self, index: int, block: Block) -> None:
         """See the base class."""
         for number, vector in enumerate(self._vectors):
+            if loops.usable(block.device):
+                self._sums[number] += loops.absolute_sum(block, vector.fused(block))
+                continue
             self._sums[number] += float(vector.values(block).abs().sum(dtype=torch.float64))
 
     @property
@@ -88,6 +94,26 @@ class Masks:
         return mask
 
 
+class PackedMasks:
+    """The same for the loops, in their form."""
+
+    def __init__(self, most: int = 1 << 26) -> None:
+        self._most = most
+        self._held: dict[tuple[str, int, int], Tensor] = {}
+
+    def get(self, block: Block, vector: Vector) -> Vector:
+        """`vector` with its mask instead of what decides it."""
+        place = (block.tensor, block.start, block.count)
+        mask = self._held.get(place)
+        if mask is None:
+            if any(tensor != block.tensor for tensor, _, _ in self._held):
+                self._held.clear()
+            mask = loops.mask_of(block, vector)
+            if math.prod(block.shape) <= self._most:
+                self._held[place] = mask
+        return loops.marked(vector, mask)
+
+
 # ---- one task vector -----------------------------------------------------------------------------------------------
 
 
@@ -97,6 +123,7 @@ def _plain(model: str, base: str, context: Context) -> Sparse:
     return Sparse(
         ("delta", model, base),
         lambda block: block.delta(vector),
+        lambda block: loops.plain(block, model, base),
         context.needs_of([model, base]),
         lambda block, where: block.value(model)[where] - block.value(base)[where],
     )
@@ -107,7 +134,12 @@ def _dropped(vector: Sparse, model: str, density: float, seed: int, rescale: str
     if density >= 1:
         return vector
     key = ("dare", vector.key, density, seed, rescale)
-    masks = Masks() if rescale == "l1" else None
+    masks, packed = (Masks(), PackedMasks()) if rescale == "l1" else (None, None)
+
+    def fused(block: Block) -> Vector:
+        factor = 1 / density if rescale == "expectation" else None
+        drop = loops.dropped(vector.fused(block), block, seed, model, density, factor)
+        return packed.get(block, drop) if packed else drop
 
     def compute(block: Block) -> Tensor:
         def mask() -> Tensor:
@@ -116,7 +148,7 @@ def _dropped(vector: Sparse, model: str, density: float, seed: int, rescale: str
         kept = task_vectors.masked(vector.values(block), masks.get(block, mask) if masks else mask())
         return kept.mul_(1 / density) if rescale == "expectation" else kept
 
-    return Sparse(key, lambda block: block.shared(key, partial(compute, block)), vector.gathers)
+    return Sparse(key, lambda block: block.shared(key, partial(compute, block)), fused, vector.gathers)
 
 
 def _ranked(
@@ -126,7 +158,17 @@ def _ranked(
     if density >= 1:
         return vector
     key = ("della", vector.key, density, seed, epsilon, convention, rescale)
-    masks = Masks() if rescale == "l1" else None
+    masks, packed = (Masks(), PackedMasks()) if rescale == "l1" else (None, None)
+
+    def fused(block: Block) -> Vector:
+        line = _keep_line(block.matrix[1], density, epsilon, convention)
+        if packed:
+            return packed.get(block, loops.ranked(vector.fused(block), block, seed, model, line, None))
+        ranks = block.shared(("ranks", vector.key), lambda: loops.row_ranks(block, vector.fused(block)))
+        ranked = loops.ranked(vector.fused(block), block, seed, model, line, ranks)
+        if rescale != "expectation":
+            ranked.rescale = 0
+        return ranked
 
     def probability(block: Block) -> Tensor:
         # Several densities share the ranks.
@@ -144,13 +186,23 @@ def _ranked(
         kept = task_vectors.masked(vector.values(block), below(bits(), keep))
         return kept.div_(keep) if rescale == "expectation" else kept
 
-    return Sparse(key, lambda block: block.shared(key, partial(compute, block)), vector.gathers)
+    return Sparse(key, lambda block: block.shared(key, partial(compute, block)), fused, vector.gathers)
+
+
+def _keep_line(columns: int, density: float, epsilon: float, convention: str) -> tuple[float, float]:
+    """(slope, offset) of `keep_probability` in the rank."""
+    if columns == 1:
+        return 0.0, density
+    if convention == "paper":
+        step = epsilon / columns
+        return step, density + epsilon / 2 - step * (columns - 1)
+    return 2 * epsilon / (columns - 1), density - epsilon
 
 
 def _selection(vector: Sparse, scope: Scope, context: Context, shares: Iterable[Share]) -> Selection:
     """The gather that finds these shares of a vector's largest entries."""
     numel = sum(math.prod(shape) for shape in context.tensors.values()) if scope == "model" else None
-    make = partial(Selection, scope, vector.gathers, vector.values, numel, vector.sample)
+    make = partial(Selection, scope, vector.gathers, vector.values, numel, vector.sample, vector.fused)
     selection = context.gather(("selection", scope, vector.key), make)
     for share in shares:
         selection.ask(share)
@@ -166,6 +218,7 @@ def _trimmed(vector: Sparse, density: float, convention: str, context: Context) 
     return Sparse(
         ("trim", vector.key, share, selection),
         lambda block: selection.above(block, share),
+        lambda block: loops.cut(vector.fused(block), block, selection.cuts[share]),
         (selection, *vector.gathers),
     )
 
@@ -181,7 +234,10 @@ def _band(vector: Sparse, density: float, gamma: float, convention: str, context
         # What lies above both edges cancels exactly.
         return selection.above(block, lower).sub_(selection.above(block, upper))
 
-    return Sparse(("band", vector.key, lower), values, (selection, *vector.gathers))
+    def fused(block: Block) -> Vector:
+        return loops.cut(vector.fused(block), block, selection.cuts[lower], selection.cuts[upper])
+
+    return Sparse(("band", vector.key, lower), values, fused, (selection, *vector.gathers))
 
 
 def _matched(before: Sparse, after: Sparse, context: Context) -> Sparse:
@@ -190,7 +246,12 @@ def _matched(before: Sparse, after: Sparse, context: Context) -> Sparse:
         return after
     sums = context.gather(("absolute sums", before.key, after.key), partial(AbsoluteSums, before, after))
     key = ("matched", before.key, after.key)
-    return Sparse(key, lambda block: after.values(block) * sums.ratio, (sums, *after.gathers))
+    return Sparse(
+        key,
+        lambda block: after.values(block) * sums.ratio,
+        lambda block: loops.matched(after.fused(block), sums.ratio),
+        (sums, *after.gathers),
+    )
 
 
 def _sparse(recipe: Recipe, context: Context) -> list[Sparse]:
@@ -232,6 +293,8 @@ def _kernel(
     shared = (*key, tuple(vector.key for vector in vectors), tuple(weights))
 
     def merge(block: Block) -> Tensor:
+        if loops.usable(block.device):
+            return loops.onto(block, base, block.shared(shared, partial(merged, block)), scale)
         return torch.add(block.value(base), block.shared(shared, partial(merged, block)), alpha=scale)
 
     return Kernel(merge, tuple(dict.fromkeys((*(g for vector in vectors for g in vector.gathers), *gathers))))
@@ -243,6 +306,8 @@ def _sum(recipe: Recipe, context: Context) -> Kernel:
     weights = normalized(recipe.weights) if normalize else recipe.weights
 
     def merged(block: Block) -> Tensor:
+        if loops.usable(block.device):
+            return loops.weighted_sum(block, [vector.fused(block) for vector in vectors], weights)
         return weighted_sum([vector.values(block) for vector in vectors], weights)
 
     return _kernel(recipe, ("sum", normalize), vectors, (), merged)
@@ -256,15 +321,20 @@ def _elect(recipe: Recipe, context: Context) -> Kernel:
     def values(block: Block) -> list[Tensor]:
         return [vector.values(block) for vector in vectors]
 
+    def fused(block: Block) -> list[Vector]:
+        return [vector.fused(block) for vector in vectors]
+
     majority = None
     # Only TIES itself resolves zero sums over the model. They do not occur in one vector.
     if convention == "paper" and recipe.method in ("ties", "dare_ties") and len(vectors) > 1:
         needs = tuple(dict.fromkeys(gather for vector in vectors for gather in vector.gathers))
         of_all = ("majority", frozenset(vector.key for vector in vectors))
-        majority = context.gather(of_all, lambda: MajoritySign(needs, values))
+        majority = context.gather(of_all, lambda: MajoritySign(needs, values, fused))
 
     def merged(block: Block) -> Tensor:
         sign = majority.sign if majority else 1
+        if loops.usable(block.device):
+            return loops.disjoint_mean(block, fused(block), recipe.weights, convention, normalize, sign)
         return task_vectors.disjoint_mean(values(block), recipe.weights, convention, normalize, sign)
 
     key = ("elect", convention, normalize, majority)

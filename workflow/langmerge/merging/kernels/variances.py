@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from langmerge.merging.block import Block
+from langmerge.merging.fused import loops
+from langmerge.merging.fused.library import Vector
 from langmerge.merging.gathers import Gather
 from langmerge.merging.methods import choices
 from langmerge.merging.selection import LOW_BITS, Cut, Histogram
@@ -74,9 +76,12 @@ class Variances(Gather):
             return
         self._entries += block.count
         if self._select_topk >= 1:
-            self._squares += torch.tensor(self._sums(block, None), dtype=torch.float64)
+            if loops.usable(block.device):
+                self._squares += loops.describe(block, self._vectors(block))[0].diagonal()
+            else:
+                self._squares += torch.tensor(self._sums(block, None), dtype=torch.float64)
             return
-        self._histogram.add_high(self._variances(block))
+        self._variances(block, count=True)
         blocks = len(self._looks)
         if blocks & (blocks - 1) == 0:  # 0, 1, 2, 4, 8 ... blocks before this one: expectations settle
             self._expected = self._locate()[1]
@@ -103,6 +108,10 @@ class Variances(Gather):
         last = self.cut.last_index
         return choices.above(self._variances(block), self.cut.threshold, None if last is None else last - block.start)
 
+    def fused(self, block: Block) -> tuple[Tensor | None, Cut]:
+        """Scores of the entries and the cut that selects them, for the loops; None: all are selected."""
+        return None if self._select_topk >= 1 else self._variances(block), self.cut
+
     def _locate(self) -> tuple[int, int, int]:
         """(how many are selected of what was counted so far, bin of the last of them, its rank in the bin)."""
         unequal = int(self._histogram.high.sum()) - int(self._histogram.high[0])
@@ -111,6 +120,11 @@ class Variances(Gather):
 
     def _look(self, block: Block, low: int, high: int) -> _Look:
         variances = self._variances(block)
+        if loops.usable(block.device):
+            sums, indices = loops.squares_above(block, self._vectors(block), variances, _edge(low), _edge(high + 1))
+            base = block.stored(self._base)[indices].to(torch.float32)
+            changes = torch.stack([block.stored(m)[indices].to(torch.float32) - base for m in self._models])
+            return _Look(low, high, sums, indices + block.start, variances[indices], changes.square_())
         above = choices.above(variances, _edge(high + 1))
         indices = choices.above(variances, _edge(low)).sub_(above).nonzero().flatten()
         base = block.value(self._base)[indices]
@@ -138,15 +152,26 @@ class Variances(Gather):
         models = [block.value(model) for model in self._models]
         return choices.sums_of_squares(block.value(self._base), models, mask)
 
-    def _variances(self, block: Block) -> Tensor:
-        """n^2 times the variances of a block; those of the models are those of their task vectors."""
+    def _vectors(self, block: Block) -> list[Vector]:
+        return [loops.plain(block, model, self._base) for model in self._models]
+
+    def _variances(self, block: Block, count: bool = False) -> Tensor:
+        """n^2 times the variances of a block; those of the models are those of their task vectors.
+
+        With `count` they are added to the histogram.
+        """
         if block.start in self._kept:
             return self._kept[block.start]
+        fused = loops.usable(block.device)
 
         def compute() -> Tensor:
+            if fused:
+                return loops.deviations(block, self._vectors(block), self._histogram.high if count else None, LOW_BITS)
             return choices.squared_deviations([block.value(model) for model in self._models])
 
-        variances = block.shared(("squared deviations", self._models), compute)
+        variances = compute() if fused else block.shared(("squared deviations", self._models), compute)
+        if count and not fused:
+            self._histogram.add_high(variances)
         if math.prod(block.shape) <= KEPT:
             self._kept[block.start] = variances
         return variances
