@@ -16,6 +16,7 @@ PARTS = ("Snakefile", "workflow", "config", "data", "envs", "profiles")
 SMALL = {
     "title": "Smoke",
     "languages": ["es", "it"],
+    "directions": ["from_pivot"],  # the other group is a mirror, and every job costs seconds
     "base": {"languages": ["es", "it"]},
     "merging": {
         "all": {"linear": {}, "ties": {"density": [0.5, 1.0]}, "dare_ties": {"density": 0.5}},
@@ -29,8 +30,8 @@ SMALL = {
 class Workflow:
     """A working copy with its own package on the path, and what Snakemake says there."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, study: str = "small") -> None:
+        self.folder, self.study = folder, study
 
     def snakemake(self, *arguments: str, check: bool = True) -> str:
         """Call Snakemake; its output."""
@@ -41,7 +42,7 @@ class Workflow:
             "XDG_CACHE_HOME": str(self.folder / ".cache"),
         }
         environment.pop("PYTEST_CURRENT_TEST", None)
-        command = [sys.executable, "-m", "snakemake", *arguments, "--config", "studies=small", "scale=smoke"]
+        command = [sys.executable, "-m", "snakemake", *arguments, "--config", f"studies={self.study}", "scale=smoke"]
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
         output = done.stdout + done.stderr
         assert not check or done.returncode == 0, output[-6000:]
@@ -52,7 +53,7 @@ class Workflow:
         output = self.snakemake("--dry-run", "--cores", "2")
         if "Nothing to be done" in output:
             return set()
-        found = re.findall(r"rule (\w+):.*?wildcards: folder=results/small/(\S+)", output, flags=re.DOTALL)
+        found = re.findall(rf"rule (\w+):.*?wildcards: folder=results/{self.study}/(\S+)", output, flags=re.DOTALL)
         assert found, output[-3000:]
         return {f"{rule} {folder}" for rule, folder in found}
 
@@ -71,10 +72,8 @@ class Workflow:
         path.write_text(yaml.safe_dump(values))
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Workflow:
-    """The whole DAG, run once."""
-    folder = tmp_path_factory.mktemp("workflow") / "langmerge"
+def copy_to(folder: Path) -> Path:
+    """A copy of the repository's own files."""
     folder.mkdir()
     for part in PARTS:
         source = ROOT / part
@@ -84,10 +83,27 @@ def finished(tmp_path_factory) -> Workflow:
             )
         else:
             shutil.copy(source, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Workflow:
+    """The whole DAG of a study of translation, run once."""
+    folder = copy_to(tmp_path_factory.mktemp("workflow") / "langmerge")
     (folder / "config/studies/small.yaml").write_text(yaml.safe_dump(SMALL, sort_keys=False))
     workflow = Workflow(folder)
     workflow.snakemake("--cores", "2")
     return workflow
+
+
+@pytest.fixture
+def start(tmp_path):
+    """``start("growth")``: a copy in which nothing of that study has run."""
+
+    def make(study: str) -> Workflow:
+        return Workflow(copy_to(tmp_path / study), study)
+
+    return make
 
 
 @pytest.fixture
