@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from langmerge.reporting.figures import COLUMN, DASHES, HEAT, MARKERS, TEXT, Figure, colour, panels, settle
@@ -10,57 +12,67 @@ from langmerge.reporting.table import number
 
 
 def barrier_figure(results: LanguageResults, labels: dict[str, str]) -> Figure | None:
-    """Loss on the straight line between the models of a pair: a panel for each group of ``labels``; None without."""
+    """Loss in a language from its model to the others: a panel for each group of ``labels``; None without."""
     curve = results.diagnoses.get("curve", pd.DataFrame())
-    if curve.empty:
+    shown = [group for group in labels if len(curve) and (curve.group == group).any()]
+    if not shown:
         return None
-    shown = [group for group in labels if (curve.group == group).any()]
-    drawing, axes = panels(1, len(shown), min(TEXT, max(COLUMN, 2.1 * len(shown))), 2.0, sharey=True)
+    drawing, axes = panels(1, len(shown), min(TEXT, max(COLUMN, 2.1 * len(shown))), 2.1, sharey=True)
     for ax, group in zip(axes.flat, shown, strict=True):
-        here = curve[curve.group == group]
-        for place, ((a, b), pair) in enumerate(here.groupby(["a", "b"], sort=False)):
-            way = pair.groupby("alpha").bits_per_byte.mean()
-            name = "–".join(language_of(results, str(model)) for model in (a, b))
-            ax.plot(way.index, way, label=name, color=colour(place), linestyle=DASHES[place % len(DASHES)])
+        way = outward(results, curve[curve.group == group])
+        for place, language in enumerate(code for code in results.languages if code in set(way.language)):
+            found = way[way.language == language].groupby("step").bits_per_byte.agg(["mean", "min", "max"])
+            look = {"color": colour(place), "linestyle": DASHES[place % len(DASHES)]}
+            ax.plot(found.index, found["mean"], label=language, **look)
+            ax.fill_between(found.index, found["min"], found["max"], color=colour(place), alpha=0.15, linewidth=0)
         ax.set_title(labels[group])
-        ax.set_xlabel("way from one to the other")
-    axes[0, 0].set_ylabel("bits per byte, mean of both")
+        ax.set_xticks([0, 0.5, 1], ["own", "half", "other"])
+    axes[0, 0].set_ylabel("bits per byte")
     handles, names = axes[0, 0].get_legend_handles_labels()
     drawing.legend(handles, names, loc="outside lower center", ncols=min(6, len(names)))
     return Figure(
         "barriers",
         "Loss along the line between two models",
-        "Mean loss in the languages of both models on the straight line in weight space between them; halfway is their "
-        "average. A barrier rises above the ends." + (" Means over seeds." if len(results.seeds) > 1 else ""),
+        "Bits per byte in a language on the straight line in weight space from its own model (0) to another language's "
+        "(1); halfway is their average. Mean and range over the other languages."
+        + (" Means over seeds." if len(results.seeds) > 1 else ""),
         settle(drawing),
     )
 
 
+def outward(results: LanguageResults, curve: pd.DataFrame) -> pd.DataFrame:
+    """Losses in each language from its own model on: columns language, step (0: its own), bits_per_byte."""
+    parts = []
+    for side, turned in (("a", False), ("b", True)):
+        own = {model: language_of(results, str(model)) for model in set(curve[side])}
+        found = curve[curve[side].map(own) == curve.language]
+        step = 1 - found.alpha if turned else found.alpha
+        parts.append(pd.DataFrame({"language": found.language, "step": step, "bits_per_byte": found.bits_per_byte}))
+    return pd.concat(parts, ignore_index=True).round({"step": 9})
+
+
 def layer_figure(
-    results: LanguageResults, measure: str, labels: dict[str, str], title: str, caption: str
+    results: LanguageResults, measures: Sequence[str], labels: dict[str, str], title: str, caption: str
 ) -> Figure | None:
-    """A measure of pairs by layer, mean and range over pairs; one line for each group of ``labels``; None without."""
+    """Measures of pairs by layer, averaged; mean and range over pairs; a line for each group of ``labels``."""
     layers = results.diagnoses.get("layers", pd.DataFrame())
-    if layers.empty or not (layers.measure == measure).any():
+    found = layers[layers.measure.isin(measures)] if len(layers) else layers
+    shown = [group for group in labels if len(found) and (found.group == group).any()]
+    if not shown:
         return None
-    found = layers[layers.measure == measure]
-    drawing, axes = panels(1, 1, COLUMN, 2.2)
+    drawing, axes = panels(1, 1, COLUMN, 2.6)
     ax = axes[0, 0]
-    for place, group in enumerate(group for group in labels if (found.group == group).any()):
-        by_layer = found[found.group == group].groupby("layer").value.agg(["mean", "min", "max"])
-        ax.plot(
-            by_layer.index,
-            by_layer["mean"],
-            marker=MARKERS[place % len(MARKERS)],
-            label=labels[group],
-            color=colour(place),
-        )
+    for place, group in enumerate(shown):
+        pairs = found[found.group == group].groupby(["a", "b", "layer"]).value.mean()
+        by_layer = pairs.groupby("layer").agg(["mean", "min", "max"])
+        mark = MARKERS[place % len(MARKERS)]
+        ax.plot(by_layer.index, by_layer["mean"], marker=mark, label=labels[group], color=colour(place))
         ax.fill_between(by_layer.index, by_layer["min"], by_layer["max"], color=colour(place), alpha=0.15, linewidth=0)
     ax.set_xlabel("layer (0: embedding)")
     ax.set_ylabel("CKA")
     ax.set_xticks(sorted(found.layer.unique()))
-    ax.legend()
-    return Figure(measure.replace(".", "_"), title, caption, settle(drawing))
+    drawing.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return Figure("layers", title, caption, settle(drawing))
 
 
 def language_of(results: LanguageResults, model: str) -> str:

@@ -10,7 +10,7 @@ from scipy import stats
 
 from langmerge.reporting.document import Document, Section, given
 from langmerge.reporting.figures import COLUMN, MARKERS, TEXT, Figure, colour, panels, settle
-from langmerge.reporting.findings import Finding, verdict
+from langmerge.reporting.findings import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Finding, verdict
 from langmerge.reporting.samples import Sample, mean
 from langmerge.reporting.studies.claims import claims_in_words, claims_table, untestable
 from langmerge.reporting.studies.figures import barrier_figure, layer_figure, matrix_figure
@@ -24,12 +24,16 @@ from langmerge.reporting.studies.tables import (
     score_table,
     words,
 )
+from langmerge.reporting.table import interval, number
 from langmerge.reporting.tables_harness import harness_table
 
 TEXT_TASK, METRIC = "text", "bits_per_byte"
 INITIALISATIONS = {"shared": "shared initialisation", "different": "different initialisations"}
 MIXED = {"total": "Mixed, tokens of one", "each": "Mixed, tokens of all"}
 PERMUTATIONS = 9999
+LEAST = 6  # pairs of which a rank correlation is worth a verdict
+SAME = "cka.same"  # both models reading one language, mean of the two languages
+ACROSS = 4  # panels beside each other
 
 
 def keys(results: LanguageResults, **values: object) -> list[str]:
@@ -99,7 +103,9 @@ def pair_damage(samples: Samples) -> pd.DataFrame:
         )
         here = pairs[(pairs.seed == merge["seed"]) & (pairs.a == a) & (pairs.b == b)] if len(pairs) else pairs
         head = {"seed": merge["seed"], "group": merge["group"], "pair": "–".join(merge["languages"])}
-        found.append(head | {"damage": loss.point} | {row.measure: row.value for row in here.itertuples()})
+        measured = {str(row.measure): float(row.value) for row in here.itertuples()}
+        measured[SAME] = float(np.mean([measured.get(f"cka.{side}", np.nan) for side in "ab"]))
+        found.append(head | {"damage": loss.point} | measured)
     return pd.DataFrame(found)
 
 
@@ -144,7 +150,7 @@ def scatter_figure(table: pd.DataFrame, measures: Mapping[str, str]) -> Figure |
             style = {"color": colour(place), "marker": MARKERS[place % len(MARKERS)]}
             ax.scatter(rows_[measure], rows_.damage, s=14, label=str(group), **style)
         rho, p = association(table[measure], table.damage)
-        ax.set_title(f"ρ = {rho:.2f}, p = {p:.3g}")
+        ax.set_title(f"ρ = {number(rho, 2)}, p = {p:.2g}")
         ax.set_xlabel(measures[measure])
     axes[0, 0].set_ylabel("loss by merging (bits/byte)")
     handles, names = axes[0, 0].get_legend_handles_labels()
@@ -181,19 +187,19 @@ def association(x: pd.Series, y: pd.Series) -> tuple[float, float]:
     return float(test.statistic), float(test.pvalue)
 
 
-def pair_figure(samples: Samples) -> Figure | None:
-    """Heat maps of pair merges: mean loss of both languages against their own models."""
+def pair_figure(samples: Samples, labels: Mapping[str, str]) -> Figure | None:
+    """Heat maps of pair merges: mean loss of both languages against their own models; groups of ``labels``."""
     results = samples.results
     table = pair_damage(samples)
     if table.empty:
         return None
     matrices = {}
-    for group, rows_ in table.groupby("group", sort=False):
+    for group, rows_ in table[table.group.isin(labels)].groupby("group", sort=False):
         matrix = pd.DataFrame(np.nan, index=results.languages, columns=results.languages)
         for pair, value in rows_.groupby("pair").damage.mean().items():
             a, b = str(pair).split("–")
             matrix.loc[a, b] = matrix.loc[b, a] = value
-        matrices[INITIALISATIONS.get(str(group), str(group))] = matrix
+        matrices[labels[str(group)]] = matrix
     caption = "Bits per byte that the average of two models loses against each in its language, mean of both."
     return matrix_figure("pairs", "Merges of two models", caption, matrices, "loss (bits/byte)")
 
@@ -209,6 +215,7 @@ def find(samples: Samples) -> list[Finding]:
         mixed_is_better(samples),
         monolingual_is_best(samples),
         branching_helps(samples),
+        similarity_foretells(samples),
         initialisation_matters(samples),
     ]
 
@@ -296,9 +303,28 @@ def branching_helps(samples: Samples) -> Finding:
     measured = (
         f"loss {words(found[shares[0]], METRIC)} when branching at {100 * shares[0]:g} % and "
         f"{words(found[shares[-1]], METRIC)} at {100 * shares[-1]:g} %; drop {words(drop, METRIC)}; rank correlation "
-        f"over {len(shares)} branch points {rho:.2f}"
+        f"over {len(shares)} branch points {number(rho, 2)}"
     )
     return Finding("P1-5", claim, measured, verdict(drop))
+
+
+def similarity_foretells(samples: Samples) -> Finding:
+    """P1-5, its second half: similarity before merging; the interval is that of Fisher's z over pairs."""
+    name, claim = "P1-5b", "Damage by merging falls with the similarity of the representations before it."
+    table = pair_damage(samples)
+    if SAME not in table or table[SAME].notna().sum() < LEAST:
+        return untestable(name, claim, f"{LEAST} merged pairs with CKA")
+    rho, p = association(table[SAME], table.damage)
+    n = int(table[SAME].notna().sum())
+    # of Spearman's rho: Bonett and Wright 2000
+    width = 1.96 * np.sqrt((1 + rho**2 / 2) / (n - 3))
+    low, high = np.tanh(np.arctanh(np.clip(rho, -0.999999, 0.999999)) + np.array([-width, width]))
+    settled = REPRODUCED if high < 0 else NOT_REPRODUCED if low > 0 else INCONCLUSIVE
+    measured = (
+        f"rank correlation over {n} pairs of debiased CKA on the same input and damage: {number(rho, 2)} "
+        f"{interval(low, high, 2)}, permutation p = {p:.2g}; pairs share models, so this is less sure than it looks"
+    )
+    return Finding(name, claim, measured, settled)
 
 
 def initialisation_matters(samples: Samples) -> Finding:
@@ -329,12 +355,9 @@ def compose(results: LanguageResults) -> Document:
     branches = sorted(set(results.select(role="branch").group), key=lambda name: float(name.partition("-")[2]))
     labels = {group: INITIALISATIONS[group] for group in results.study["initialisations"]}
     labels |= {group: f"branches at {100 * float(group.partition('-')[2]):g} %" for group in branches}
-    few = {group: labels[group] for group in [*results.study["initialisations"], *branches[len(branches) // 2 :][:1]]}
-    measures = {
-        "cka.own": "CKA, own language",
-        "cosine": "cosine of task vectors",
-        "barrier.mean": "barrier (bits/byte)",
-    }
+    chosen = [*results.study["initialisations"], *branches[len(branches) // 2 :: max(1, len(branches) // 2)]]
+    few = {group: labels[group] for group in chosen[:ACROSS]}
+    measures = {SAME: "CKA, same input", "distance.relative": "distance / norm", "cosine": "cosine of task vectors"}
     sections = [
         Section("Summary", [claims_in_words(findings)]),
         Section(
@@ -344,7 +367,7 @@ def compose(results: LanguageResults) -> Document:
                 harness_table(results.folders),
             ),
         ),
-        Section("Pairs of languages", given(pair_figure(samples))),
+        Section("Pairs of languages", given(pair_figure(samples, few))),
         Section("From when on models can be merged", given(branch_figure(samples))),
         Section(
             "Similarity before, damage after",
@@ -352,11 +375,11 @@ def compose(results: LanguageResults) -> Document:
                 barrier_figure(results, few),
                 layer_figure(
                     results,
-                    "cka.own",
-                    labels,
+                    ["cka.a", "cka.b"],
+                    few,
                     "Similarity of two models by layer",
-                    "Debiased linear CKA between two models, each reading its own language's side of parallel "
-                    "sentences; mean and range over pairs.",
+                    "Debiased linear CKA between two models that read the same sentences, in the language of one and "
+                    "of the other; mean and range over pairs.",
                 ),
                 scatter_figure(pair_damage(samples), measures),
             ),
