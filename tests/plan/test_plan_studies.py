@@ -49,9 +49,9 @@ def test_snapshots_that_are_read_are_kept(build, kind):
 def test_the_report_reads_every_system_and_every_training(build, kind):
     found = build(kind)
     report = found.report
-    assert {f"systems/{system.key}" for system in found.systems} <= set(report.inputs)
-    trained = {job.folder for job in found.jobs.values() if job.rule == "train_model"}
-    assert trained <= set(report.inputs.values())
+    read = set(report.inputs.values())
+    assert {plan.result_folder(system.folder, found.jobs) for system in found.systems} <= read
+    assert {job.folder for job in found.jobs.values() if job.rule == "train_model"} <= read
 
 
 @pytest.mark.parametrize("kind", KINDS)
