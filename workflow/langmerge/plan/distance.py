@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 from langmerge.config import Distance
 from langmerge.plan.graph import Plan
 from langmerge.plan.language_draft import Entry, LanguageDraft, alone, entry, in_catalogue_order, tests_of, text_part
+from langmerge.provenance import canonical
 
 TWIN = "twin"
-AT_ONCE = 120  # merges of a sweep: a shell takes commands of 128 KiB
+AT_ONCE = 90_000  # characters of a sweep's merges: a shell takes commands of 128 KiB
 TASKS = ("text", "minimal_pairs")
 
 
@@ -25,7 +27,7 @@ def build(study: Distance, name: str, root: str) -> Plan:
 
 def add_replicate(draft: LanguageDraft, study: Distance, seed: int) -> None:
     """Base, specialists, pair merges and diagnoses of one seed."""
-    everything = [text_part(language) for language in study.corpora()]
+    everything = [text_part(language) for language in sorted(study.corpora())]  # whoever of them gets a specialist
     draft.add_origin(seed)
     draft.add_run(seed, "base", "origin", study.base, everything, "train on all languages")
     models = specialists(draft, study, seed)
@@ -47,11 +49,19 @@ def add_replicate(draft: LanguageDraft, study: Distance, seed: int) -> None:
     draft.add_diagnosis(seed, "all", "base", pairs, models)
 
 
-def add_sweeps(draft: LanguageDraft, seed: int, title: str, merges: list[Entry]) -> None:
-    """Sweeps of at most :data:`AT_ONCE` merges, numbered from the second on."""
-    for number, start in enumerate(range(0, len(merges), AT_ONCE), 1):
-        part = title if number == 1 else f"{title}-{number}"
-        draft.add_sweep(seed, part, part, merges[start : start + AT_ONCE])
+def add_sweeps(draft: LanguageDraft, seed: int, title: str, merges: Sequence[Entry]) -> None:
+    """Sweeps whose merges are written in at most :data:`AT_ONCE` characters, numbered from the second on."""
+    parts: list[list[Entry]] = []
+    length = AT_ONCE
+    for merge in merges:
+        length += len(canonical(merge))
+        if length > AT_ONCE:
+            parts.append([])
+            length = len(canonical(merge))
+        parts[-1].append(merge)
+    for number, part in enumerate(parts, 1):
+        name = title if number == 1 else f"{title}-{number}"
+        draft.add_sweep(seed, name, name, part)
 
 
 def specialists(draft: LanguageDraft, study: Distance, seed: int) -> dict[str, str]:
@@ -70,6 +80,6 @@ def specialists(draft: LanguageDraft, study: Distance, seed: int) -> dict[str, s
         portion = (halfway, end) if model == TWIN else (start, halfway if study.twin else end)
         data = [text_part(language, 1 - study.replay, portion)]
         if study.replay:
-            data += [text_part(code, study.replay / len(study.corpora())) for code in study.corpora()]
+            data += [text_part(code, study.replay / len(study.corpora())) for code in sorted(study.corpora())]
         draft.add_run(seed, model, "base", study.specialist, data, f"train on {language}")
     return models

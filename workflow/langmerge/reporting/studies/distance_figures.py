@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from matplotlib.axes import Axes
 from langmerge.reporting.figures import COLUMN, HEAT, MARKERS, TEXT, Figure, colour, panels, settle
 from langmerge.reporting.studies import dyads
 from langmerge.reporting.studies.distance_measures import AFTER, BEFORE, INTERACTION, KINDS, LETTERS
-from langmerge.reporting.table import number
+from langmerge.reporting.table import interval, number
 
 RETENTION = "retention of the merge"
 NAMES = {**KINDS, INTERACTION: "Interaction"}
@@ -55,14 +56,15 @@ def dose_figure(pairs: pd.DataFrame, fitted: np.ndarray) -> Figure:
 def _points(ax: Axes, x: pd.Series, pairs: pd.DataFrame) -> None:
     """Points of pairs, moved apart a little where they would cover each other; twins as stars."""
     shift = (pairs.groupby(x).cumcount() % 5 - 2) * 0.02 * (float(x.max() - x.min()) or 1) / 2
-    for twins, look in ((False, {"marker": "o", "s": 12}), (True, {"marker": "*", "s": 60})):
+    looks: dict[bool, dict[str, Any]] = {False: {"marker": "o", "s": 12}, True: {"marker": "*", "s": 60}}
+    for twins, look in looks.items():
         here = pairs.twins == twins
         ax.scatter((x + shift)[here], pairs.retention[here], color=colour(int(twins)), alpha=0.8, linewidth=0, **look)
 
 
 def effect_figure(effects: pd.DataFrame, by_seed: Mapping[int, Mapping[str, float]], outcome: str) -> Figure:
     """Slopes of the kinds of distance with intervals: alone, beside the others, and in each seed."""
-    drawing, axes = panels(1, 1, COLUMN, 0.7 + 0.36 * len(effects))
+    drawing, axes = panels(1, 1, COLUMN, 0.9 + 0.32 * len(effects))
     ax = axes[0, 0]
     names = list(effects.kind)
     for shift, column, low, high, look in (
@@ -81,13 +83,51 @@ def effect_figure(effects: pd.DataFrame, by_seed: Mapping[int, Mapping[str, floa
     ax.set_yticks(range(len(names)), [NAMES[kind] for kind in names])
     ax.invert_yaxis()
     ax.set_xlabel(f"change of {outcome} at full distance")
-    ax.legend()
+    drawing.legend(loc="outside lower center", ncols=3)
     return Figure(
         "effects",
         "Effect of each kind of distance",
         f"Slopes over pairs, mean of {len(by_seed)} seeds: of the kind alone, and beside the others "
         "(regression). Bars: 95 % jackknife intervals over languages. Interaction: slope of the sum of the "
         "products of every two kinds, beside all kinds.",
+        settle(drawing),
+    )
+
+
+def side_name(name: str) -> str:
+    """A factor of :func:`.distance_measures.split` in print; the moderator is named in the text around it."""
+    kind, _, side = name.partition("/")
+    sides = {"same": "alike", "other": "apart", "": ""}
+    return f"{NAMES[kind].lower()} {sides[side]}".strip()
+
+
+def conditional_figure(table: pd.DataFrame | None, moderator: str | None) -> Figure | None:
+    """Slopes of the other kinds for pairs alike in the moderator and for pairs apart in it; None without them."""
+    if table is None or moderator is None or not np.isfinite(table.slope).all():
+        return None
+    kinds = [name.partition("/")[0] for name in table.name if name.endswith("/same")]
+    drawing, axes = panels(1, 1, COLUMN, 0.8 + 0.36 * len(kinds))
+    ax = axes[0, 0]
+    rows = table.set_index("name")
+    name = KINDS[moderator].lower()
+    for place, (side, label) in enumerate((("same", f"{name} alike"), ("other", f"{name} apart"))):
+        here = rows.loc[[f"{kind}/{side}" for kind in kinds]]
+        ends = np.nan_to_num(np.array([here.slope - here.low, here.high - here.slope], dtype=float))
+        y = np.arange(len(kinds)) + 0.24 * place - 0.12
+        look = {"color": colour(place), "marker": MARKERS[place]}
+        ax.errorbar(here.slope, y, xerr=ends, linestyle="", elinewidth=1, label=label, **look)
+    ax.axvline(0, color="0.4", linewidth=0.8)
+    ax.set_yticks(range(len(kinds)), [NAMES[kind] for kind in kinds])
+    ax.invert_yaxis()
+    ax.set_xlabel("change of retention at full distance")
+    drawing.legend(loc="outside lower center", ncols=2)
+    own = {column: float(rows[column][moderator]) for column in ("slope", "low", "high")}
+    return Figure(
+        "conditional",
+        "What one kind of distance does to the effect of the others",
+        f"Slopes of the other kinds in pairs alike and in pairs apart in {name}, one regression; {name} itself: "
+        f"{number(own['slope'], 2)} {interval(own['low'], own['high'], 2)}. Bars: 95 % jackknife intervals over "
+        f"languages. Of the kinds, {name} is the one that splits the others best, chosen on these data.",
         settle(drawing),
     )
 
@@ -113,49 +153,60 @@ def pair_figure(outcome: np.ndarray, names: list[str], methods: str) -> Figure:
         "What the merge of each pair keeps",
         f"Retention of the {methods} merge: (base - merge) / (base - specialist) in bits per byte, mean of "
         "both languages and seeds; 1: all of what the specialists gained over the base, 0: none. Languages "
-        "are named by what they changed, and ordered by how much.",
+        "are named by what they changed, in groups by the kind that splits the others best.",
         settle(drawing),
     )
 
 
-def foresight_figure(table: pd.DataFrame, by_seed: Mapping[int, Mapping[str, float]]) -> Figure:
-    """Rank correlations of the measures with retention, with intervals; significant ones filled."""
-    drawing, axes = panels(1, 1, TEXT * 0.8, 0.7 + 0.2 * len(table))
+def foresight_figure(table: pd.DataFrame, by_seed: Mapping[int, Mapping[str, float]], moderator: str | None) -> Figure:
+    """Rank correlations of the measures with retention, over all pairs and over those alike in the moderator."""
+    drawing, axes = panels(1, 1, TEXT * 0.85, 0.8 + 0.24 * len(table))
     ax = axes[0, 0]
-    for y, row in enumerate(table.itertuples()):
-        shade = colour(0) if row.before else "0.5"
-        ends = [[max(0.0, row.rho - max(-1.0, row.low))], [max(0.0, min(1.0, row.high) - row.rho)]]
-        face = shade if row.p_max < 0.05 else "white"
-        xerr = np.nan_to_num(np.array(ends, dtype=float))
-        ax.errorbar(row.rho, y, xerr=xerr, marker="o", color=shade, markerfacecolor=face, elinewidth=1)
-        values = [found[row.name] for found in by_seed.values() if row.name in found]
-        ax.plot(values, [y + 0.25] * len(values), linestyle="", marker="|", markersize=4, color="0.4")
+    name = KINDS[moderator].lower() if moderator else ""
+    series = [("all pairs", "rho", "low", "high", "p_max", -0.16 if moderator else 0.0)]
+    series += [(f"pairs alike in {name}", "alike_rho", "alike_low", "alike_high", "alike_p", 0.16)] if moderator else []
+    for place, (label, value, low, high, p, shift) in enumerate(series):
+        for y, line in enumerate(table.to_dict("records")):
+            reach = [line[value] - line[low], line[high] - line[value]]
+            xerr = np.clip(np.nan_to_num(np.array([reach], dtype=float).T), 0, None)
+            look: dict[str, Any] = {"marker": MARKERS[place], "color": colour(place), "elinewidth": 1}
+            look["markerfacecolor"] = colour(place) if line[p] < 0.05 else "white"
+            ax.errorbar(line[value], y + shift, xerr=xerr, label=None if y else label, linestyle="", **look)
+    for y, measure in enumerate(table.name):
+        values = [found[measure] for found in by_seed.values() if measure in found]
+        ax.plot(values, [y - 0.36] * len(values), linestyle="", marker="|", markersize=3, color="0.4")
+    ax.axhline(float(table.before.sum()) - 0.5, color="0.4", linewidth=0.8, linestyle=":")
     ax.axvline(0, color="0.4", linewidth=0.8)
     ax.set_xlim(-1.05, 1.05)
-    ax.set_yticks(range(len(table)), [{**BEFORE, **AFTER}[name] for name in table.name])
+    ax.set_yticks(range(len(table)), [{**BEFORE, **AFTER}[measure] for measure in table.name])
     ax.invert_yaxis()
     ax.set_xlabel("rank correlation with retention")
+    drawing.legend(loc="outside lower center", ncols=2)
     return Figure(
         "foresight",
         "What tells beforehand how much a merge keeps",
-        "Spearman's ρ over pairs, with 95 % jackknife intervals over languages; ticks: single seeds. Filled: "
-        "p < 0.05 after correction for the number of measures (permuting languages). Grey: needs the merged "
-        "weights, on other sentences; how well the outcome repeats.",
+        "Spearman's ρ with 95 % jackknife intervals over languages; ticks: all pairs in single seeds. Filled: p < 0.05 "
+        "after correction for the number of measures (permuting languages). Below the dotted line: needs the merged "
+        "weights, on other sentences.",
         settle(drawing),
     )
 
 
-def scatter_figure(pairs: pd.DataFrame, measures: Mapping[str, str]) -> Figure | None:
-    """Retention of every pair against a few measures, coloured by the number of kinds in which it differs."""
+def scatter_figure(pairs: pd.DataFrame, measures: Mapping[str, str], moderator: str | None) -> Figure | None:
+    """Retention of every pair against a few measures; pairs alike and apart in the moderator, if any, told apart."""
     shown = [name for name in measures if name in pairs and pairs[name].notna().any()]
     if not shown:
         return None
     drawing, axes = panels(1, len(shown), min(TEXT, 2.2 * len(shown)), 2.4, sharey=True)
+    apart = pairs[moderator] > 0 if moderator else pd.Series(data=False, index=pairs.index)
+    name = KINDS[moderator].lower() if moderator else ""
+    groups = {"twins": pairs.twins, f"{name} alike".strip(): ~apart & ~pairs.twins, f"{name} apart".strip(): apart}
     for ax, measure in zip(axes.flat, shown, strict=True):
-        for place, (size, here) in enumerate(pairs.groupby("size")):
-            kinds = "twins" if size == 0 else f"{size} kind" + ("s" if size > 1 else "")
-            look = {"color": colour(place), "marker": "*" if size == 0 else MARKERS[place % len(MARKERS)]}
-            ax.scatter(here[measure], here.retention, s=60 if size == 0 else 12, label=kinds, **look)
+        for place, (label, chosen) in enumerate(groups.items()):
+            look = {"marker": "*", "s": 60, "color": "black"} if not place else {"s": 12, "color": colour(place - 1)}
+            if chosen.any():
+                look.setdefault("marker", MARKERS[place - 1])
+                ax.scatter(pairs[measure][chosen], pairs.retention[chosen], label=label, linewidth=0, **look)
         ax.set_xlabel(measures[measure])
     axes[0, 0].set_ylabel(RETENTION)
     handles, names = axes[0, 0].get_legend_handles_labels()
@@ -163,8 +214,7 @@ def scatter_figure(pairs: pd.DataFrame, measures: Mapping[str, str]) -> Figure |
     return Figure(
         "scatter",
         "The best measures before merging against what the merge keeps",
-        f"Each point is a pair ({len(pairs)}), mean over seeds, by the number of kinds in which its languages "
-        "differ; star: the twins.",
+        f"Each point is a pair ({len(pairs)}), mean over seeds.",
         settle(drawing),
     )
 

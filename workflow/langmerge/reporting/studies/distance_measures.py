@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from langmerge.corpora.grammar.transform import transform_distance
 from langmerge.evaluation.significance import holm
-from langmerge.reporting.load import read_statistics
+from langmerge.reporting.load import each, read_statistics
 from langmerge.reporting.samples import Sample, mean
 from langmerge.reporting.studies import dyads
 from langmerge.reporting.studies.results import LanguageResults, Samples
@@ -135,8 +136,8 @@ def outcomes(results: LanguageResults, method: str) -> pd.DataFrame:
     specialist in bits per sentence.
     """
     text = results.scores[(results.scores.task == TASK) & (results.scores.metric == METRIC)]
-    score = {(row.key, row.language): row.score for row in text.itertuples()}
-    key = {(row.seed, row.name): row.key for row in results.select(role="alone").itertuples(index=False)}
+    score = {(row.key, row.language): row.score for row in each(text)}
+    key = {(row.seed, row.name): row.key for row in each(results.select(role="alone"))}
     sizes = bytes_per_sentence(results)
     rows = []
     for merge in results.select(role="pair", method=method).to_dict("records"):
@@ -170,25 +171,26 @@ def diagnoses(results: LanguageResults) -> pd.DataFrame:
     pairs = results.diagnoses.get("pairs", pd.DataFrame(columns=["seed", "a", "b", "measure", "value"]))
     found = pairs[["seed", "a", "b", "measure", "value"]].copy()
     found["measure"] = found.measure.replace(SIDES)
-    return found.groupby(["seed", "a", "b", "measure"], sort=False, as_index=False).value.mean()
+    return found.groupby(["seed", "a", "b", "measure"], sort=False)[["value"]].mean().reset_index()
 
 
 def matrix(table: pd.DataFrame, column: str, models: Sequence[str]) -> np.ndarray:
     """The means over seeds of a column as a symmetric matrix over models; NaN where there is no row."""
     place = {name: i for i, name in enumerate(models)}
     found = np.full((len(models), len(models)), np.nan)
-    for (a, b), value in table.groupby(["a", "b"])[column].mean().items():
-        if a in place and b in place:
-            found[place[a], place[b]] = found[place[b], place[a]] = value
+    for row in table.groupby(["a", "b"])[[column]].mean().reset_index().to_dict("records"):
+        if row["a"] in place and row["b"] in place:
+            i, j = place[row["a"]], place[row["b"]]
+            found[i, j] = found[j, i] = row[column]
     return found
 
 
 def measured(table: pd.DataFrame, models: Sequence[str]) -> dict[str, np.ndarray]:
-    """By measure of :data:`BEFORE` and :data:`AFTER` its matrix; only those defined for every pair."""
+    """By measure of :data:`BEFORE` and :data:`AFTER` its matrix; only those defined for every pair and not constant."""
     found = {}
     for name in (*BEFORE, *AFTER):
         one = matrix(table[table.measure == name], "value", models)
-        if np.isfinite(dyads.upper(one)).all():
+        if np.isfinite(dyads.upper(one)).all() and np.ptp(dyads.upper(one)) > 0:
             found[name] = one
     return found
 
@@ -196,36 +198,64 @@ def measured(table: pd.DataFrame, models: Sequence[str]) -> dict[str, np.ndarray
 # ---- answers -------------------------------------------------------------------------------------------------------
 
 
-def effects(outcome: np.ndarray, distances: Mapping[str, np.ndarray], seed: int) -> pd.DataFrame:
+def effects(
+    outcome: np.ndarray, distances: Mapping[str, np.ndarray], seed: int, control: Mapping[str, np.ndarray] | None = None
+) -> pd.DataFrame:
     """What each kind of distance does to the outcome, one row a kind, and one for their :func:`interaction`.
 
     Slopes are per full difference (all words, another order ...). ``alone``: the kind is the only regressor;
-    ``together``: beside the other kinds, with ``p_holm`` corrected for their number. The interaction's slope is beside
-    all kinds. Each with its jackknife interval over languages and QAP p (:mod:`.dyads`).
+    ``together``: beside the other kinds, with ``p_holm`` corrected for their number; ``controlled``: also beside
+    ``control``. The interaction's slope is beside all kinds. With jackknife intervals over languages and QAP p
+    (:mod:`.dyads`).
     """
     orders = dyads.relabelings(len(outcome), PERMUTATIONS, seed)
-    together = dyads.semipartial(outcome, distances, orders).set_index("name")
-    low, high = dyads.jackknife(lambda kept: _slopes(outcome, distances, kept), len(outcome))
+    together = estimated(outcome, distances, orders).set_index("name")
+    beside = dyads.semipartial(outcome, {**distances, **(control or {})}, orders).set_index("name")
     corrected = dict(zip(together.index, corrected_p(together.p), strict=True))
-    rows = []
-    for place, (kind, one) in enumerate(distances.items()):
-        single = {kind: one}
-        alone = dyads.semipartial(outcome, single, orders).iloc[0]
-        ends = dyads.jackknife(lambda kept, single=single: _slopes(outcome, single, kept), len(outcome))  # type: ignore[misc]
+    rows: list[dict[str, Any]] = []
+    for kind, one in distances.items():
+        alone = estimated(outcome, {kind: one}, orders).iloc[0]
         rows.append(
-            {"kind": kind, "alone": alone.slope, "alone_low": ends[0][0], "alone_high": ends[1][0], "alone_p": alone.p}
-            | {"together": together.slope[kind], "low": low[place], "high": high[place]}
+            {"kind": kind, "alone": alone.slope, "alone_low": alone.low, "alone_high": alone.high, "alone_p": alone.p}
+            | {"together": together.slope[kind], "low": together.low[kind], "high": together.high[kind]}
             | {"partial": together.partial[kind], "p": together.p[kind], "p_holm": corrected[kind]}
+            | {"controlled": beside.slope[kind], "controlled_p": beside.p[kind]}
         )
     if len(distances) > 1:
         both = {**distances, INTERACTION: interaction(distances)}
-        joint = dyads.semipartial(outcome, both, orders).set_index("name").loc[INTERACTION]
-        ends = dyads.jackknife(lambda kept: _slopes(outcome, both, kept)[-1:], len(outcome))
+        joint = estimated(outcome, both, orders).iloc[-1]
+        beside = dyads.semipartial(outcome, {**both, **(control or {})}, orders).set_index("name")
         rows.append(
-            {"kind": INTERACTION, "together": joint.slope, "low": ends[0][0], "high": ends[1][0]}
+            {"kind": INTERACTION, "together": joint.slope, "low": joint.low, "high": joint.high}
             | {"partial": joint.partial, "p": joint.p, "p_holm": joint.p}
+            | {"controlled": beside.slope[INTERACTION], "controlled_p": beside.p[INTERACTION]}
         )
     return pd.DataFrame(rows)
+
+
+def estimated(outcome: np.ndarray, factors: Mapping[str, np.ndarray], orders: np.ndarray) -> pd.DataFrame:
+    """:func:`.dyads.semipartial` with the jackknife intervals of the slopes, ``low`` and ``high``."""
+    low, high = dyads.jackknife(lambda kept: _slopes(outcome, factors, kept), len(outcome))
+    return dyads.semipartial(outcome, factors, orders).assign(low=low, high=high)
+
+
+def split(distances: Mapping[str, np.ndarray], by: str) -> dict[str, np.ndarray]:
+    """One kind (distance 0 or 1), and each other in pairs alike in it (``<kind>/same``) or not (``<kind>/other``)."""
+    found = {by: distances[by]}
+    for side, weight in (("same", 1 - distances[by]), ("other", distances[by])):
+        found |= {f"{kind}/{side}": matrix * weight for kind, matrix in distances.items() if kind != by}
+    return found
+
+
+def moderator(outcome: np.ndarray, distances: Mapping[str, np.ndarray]) -> str | None:
+    """The kind by which to :func:`split` the others so that they explain most; None where no split is identified."""
+    gained = {
+        kind: dyads.explained(outcome, split(distances, kind))
+        for kind, matrix in distances.items()
+        if len(distances) > 1 and set(np.unique(matrix)) == {0.0, 1.0}
+    }
+    known = {kind: value for kind, value in gained.items() if np.isfinite(value)}
+    return max(known, key=known.__getitem__) if known else None
 
 
 def contrast(outcome: np.ndarray, distances: Mapping[str, np.ndarray], a: str, b: str) -> tuple[float, float, float]:
@@ -241,27 +271,33 @@ def contrast(outcome: np.ndarray, distances: Mapping[str, np.ndarray], a: str, b
 
 
 def foresight(
-    outcome: np.ndarray, measures: Mapping[str, np.ndarray], distances: Mapping[str, np.ndarray], seed: int
+    outcome: np.ndarray,
+    measures: Mapping[str, np.ndarray],
+    factors: Mapping[str, np.ndarray],
+    seed: int,
+    moderator: str | None = None,
 ) -> pd.DataFrame:
     """How well each measure ranks the pairs by outcome, the best of those taken before merging first.
 
     ``rho`` with jackknife interval over languages, QAP ``p`` and ``p_max``, corrected for all measures of
-    :data:`BEFORE`; ``partial`` is the correlation of ranks beyond the kinds of distance, with Holm's ``partial_p``;
-    ``q2`` the share of the variance foretold for the pairs of a language that was left out.
+    :data:`BEFORE`; ``partial`` is the correlation of ranks beyond ``factors`` of distance, with Holm's ``partial_p``;
+    ``q2`` the share of the variance foretold for the pairs of a language that was left out. With a moderator
+    (one of ``factors``), ``alike_rho``, ``alike_low``, ``alike_high`` and ``alike_p`` (corrected) are of the pairs
+    alike in it, languages permuted within its sides.
     """
     orders = dyads.relabelings(len(outcome), PERMUTATIONS, seed)
     before = {name: one for name, one in measures.items() if name in BEFORE}
     after = {name: one for name, one in measures.items() if name in AFTER}
     table = pd.concat([dyads.correlations(outcome, group, orders) for group in (before, after) if group])
     table["before"] = table.name.isin(list(BEFORE))
-    intervals = [
-        dyads.jackknife(lambda kept, one=one: _rho(outcome, one, kept), len(outcome)) for one in measures.values()
-    ]  # type: ignore[misc]
-    for side, column in enumerate(("low", "high")):
-        ends = {name: float(both[side]) for name, both in zip(measures, intervals, strict=True)}
-        table[column] = table.name.map(ends)
+    intervals = {name: _rho_interval(outcome, one) for name, one in measures.items()}
+    table["low"] = table.name.map({name: low for name, (low, _) in intervals.items()})
+    table["high"] = table.name.map({name: high for name, (_, high) in intervals.items()})
+    if moderator:
+        apart = factors[moderator]
+        table = table.merge(_among(outcome, before, after, 1 - apart, apart[0], seed), on="name", how="left")
     beyond = [
-        dyads.semipartial(dyads.ranks(outcome), {**distances, name: dyads.ranks(one)}, orders).iloc[-1]
+        dyads.semipartial(dyads.ranks(outcome), {**factors, name: dyads.ranks(one)}, orders).iloc[-1]
         for name, one in measures.items()
     ]
     table["partial"] = table.name.map({row["name"]: row.partial for row in beyond})
@@ -275,9 +311,26 @@ def foresight(
     )
 
 
+def diagnosed(measures: Mapping[str, np.ndarray], distances: Mapping[str, np.ndarray], seed: int) -> pd.DataFrame:
+    """What each kind of distance does to each measure, in standard deviations of the measure over pairs.
+
+    One row a measure and kind (``alone`` and ``together`` as in :func:`effects`, ``r2`` of all kinds); ``p_holm`` is
+    corrected over all rows. Constant measures are left out.
+    """
+    tables = []
+    for name, one in measures.items():
+        spread = dyads.upper(one).std()
+        if spread > 0:
+            table = effects(one / spread, distances, seed)
+            table = table[table.kind != INTERACTION].assign(name=name, r2=dyads.explained(one, distances))
+            tables.append(table.drop(columns=["controlled", "controlled_p"]))
+    found = pd.concat(tables, ignore_index=True)
+    return found.assign(p_holm=corrected_p(found.p))
+
+
 def corrected_p(values: Sequence[float] | pd.Series) -> np.ndarray:
     """Holm's correction among those that are defined."""
-    p = np.asarray(values, dtype=float)
+    p = np.array(values, dtype=float)
     defined = np.isfinite(p)
     p[defined] = holm(p[defined]) if defined.any() else p[defined]
     return p
@@ -287,6 +340,33 @@ def _slopes(outcome: np.ndarray, factors: Mapping[str, np.ndarray], kept: np.nda
     return dyads.slopes(outcome[np.ix_(kept, kept)], dyads.without(kept, factors))[1:]
 
 
-def _rho(outcome: np.ndarray, measure: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    cut = np.ix_(kept, kept)
-    return np.asarray(dyads.spearman(outcome[cut], measure[cut]))
+def _among(
+    outcome: np.ndarray,
+    before: Mapping[str, np.ndarray],
+    after: Mapping[str, np.ndarray],
+    alike: np.ndarray,
+    sides: np.ndarray,
+    seed: int,
+) -> pd.DataFrame:
+    """Rank correlations over the pairs alike."""
+    orders = dyads.relabelings_within(sides, PERMUTATIONS, seed)
+    found = pd.concat([dyads.correlations(outcome, group, orders, alike) for group in (before, after) if group])
+    ends = {name: _rho_interval(outcome, one, alike) for name, one in {**before, **after}.items()}
+    return pd.DataFrame(
+        {
+            "name": found.name,
+            "alike_rho": found.rho,
+            "alike_low": [ends[name][0] for name in found.name],
+            "alike_high": [ends[name][1] for name in found.name],
+            "alike_p": found.p_max,
+        }
+    )
+
+
+def _rho_interval(outcome: np.ndarray, measure: np.ndarray, among: np.ndarray | None = None) -> tuple[float, float]:
+    def rho(kept: np.ndarray) -> np.ndarray:
+        cut = np.ix_(kept, kept)
+        return np.asarray(dyads.spearman(outcome[cut], measure[cut], None if among is None else among[cut]))
+
+    low, high = dyads.jackknife(rho, len(outcome))
+    return float(np.maximum(low, -1)), float(np.minimum(high, 1))

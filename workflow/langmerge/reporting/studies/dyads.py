@@ -32,6 +32,16 @@ def relabelings(n: int, draws: int, seed: int) -> np.ndarray:
     return np.vstack([np.arange(n), *(rng.permutation(n)[None] for _ in range(draws))])
 
 
+def relabelings_within(groups: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """Orders of n objects [draws + 1, n] that keep each in its group, the first the one they have."""
+    rng = np.random.default_rng(seed)
+    orders = np.tile(np.arange(len(groups)), (draws + 1, 1))
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        orders[1:, members] = rng.permuted(np.tile(members, (draws, 1)), axis=1)
+    return orders
+
+
 def relabeled(matrix: np.ndarray, orders: np.ndarray) -> np.ndarray:
     """The pairs of a matrix after its objects are put into each order [P, pairs]."""
     i, j = np.triu_indices(len(matrix), 1)
@@ -127,22 +137,30 @@ def _basis(design: np.ndarray) -> np.ndarray:
 # ---- rank correlation ----------------------------------------------------------------------------------------------
 
 
-def ranks(matrix: np.ndarray) -> np.ndarray:
-    """The matrix with the ranks of its pairs in place of their values; ties share their mean rank."""
+def ranks(matrix: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
+    """The matrix with the ranks of its pairs (of those ``among``, else 0) in place of their values; ties share "
+    "theirs."""
+    chosen = _chosen(matrix, among)
+    values = np.zeros(chosen.shape)
+    values[chosen] = stats.rankdata(upper(matrix)[chosen])
     result = np.zeros(matrix.shape)
-    result[np.triu_indices(len(matrix), 1)] = stats.rankdata(upper(matrix))
+    result[np.triu_indices(len(matrix), 1)] = values
     return result + result.T
 
 
-def correlations(outcome: np.ndarray, measures: Matrices, orders: np.ndarray) -> pd.DataFrame:
+def correlations(
+    outcome: np.ndarray, measures: Matrices, orders: np.ndarray, among: np.ndarray | None = None
+) -> pd.DataFrame:
     """Spearman's rank correlation of each measure with the outcome, and how often chance does as well.
 
     ``p`` is of the measure alone (QAP: Hubert 1987); ``p_max`` is corrected for the number of measures: the share of
     relabelings in which the greatest correlation of any measure is as great (Westfall and Young 1993, single step,
-    which keeps the measures' dependence). A constant measure has rho and both p NaN.
+    which keeps the measures' dependence). A constant measure has rho and both p NaN. ``among``: only these pairs [n,
+    n]; ``orders`` must leave the set as it is (:func:`relabelings_within`).
     """
-    drawn = _standard(relabeled(ranks(outcome), orders))
-    rho = np.column_stack([drawn @ _standard(upper(ranks(measure))) for measure in measures.values()])
+    chosen = _chosen(outcome, among)
+    drawn = _standard(relabeled(ranks(outcome, among), orders)[:, chosen])
+    rho = np.column_stack([drawn @ _standard(upper(ranks(one, among))[chosen]) for one in measures.values()])
     greatest = np.nan_to_num(np.abs(rho)).max(axis=1, initial=0)
     rows = []
     for k, name in enumerate(measures):
@@ -154,9 +172,17 @@ def correlations(outcome: np.ndarray, measures: Matrices, orders: np.ndarray) ->
     return pd.DataFrame(rows, columns=["name", "rho", "p", "p_max"])
 
 
-def spearman(outcome: np.ndarray, measure: np.ndarray) -> float:
-    """Spearman's rank correlation over pairs; NaN if either is constant."""
-    return float(_standard(upper(ranks(outcome))) @ _standard(upper(ranks(measure))))
+def spearman(outcome: np.ndarray, measure: np.ndarray, among: np.ndarray | None = None) -> float:
+    """Spearman's rank correlation over pairs (those ``among``); NaN if either is constant."""
+    chosen = _chosen(outcome, among)
+    one, other = (upper(ranks(matrix, among))[chosen] for matrix in (outcome, measure))
+    return float(_standard(one) @ _standard(other)) if chosen.any() else float("nan")
+
+
+def _chosen(matrix: np.ndarray, among: np.ndarray | None) -> np.ndarray:
+    if among is None:
+        return np.ones(len(matrix) * (len(matrix) - 1) // 2, dtype=bool)
+    return upper(among).astype(bool)
 
 
 def _standard(values: np.ndarray) -> np.ndarray:

@@ -103,7 +103,7 @@ def pair_damage(samples: Samples) -> pd.DataFrame:
         )
         here = pairs[(pairs.seed == merge["seed"]) & (pairs.a == a) & (pairs.b == b)] if len(pairs) else pairs
         head = {"seed": merge["seed"], "group": merge["group"], "pair": "–".join(merge["languages"])}
-        measured = {str(row.measure): float(row.value) for row in here.itertuples()}
+        measured: dict[str, float] = dict(zip(here.measure, here.value, strict=True)) if len(here) else {}
         measured[SAME] = float(np.mean([measured.get(f"cka.{side}", np.nan) for side in "ab"]))
         found.append(head | {"damage": loss.point} | measured)
     return pd.DataFrame(found)
