@@ -307,7 +307,13 @@ def test_the_command_writes_scores_selection_and_what_is_kept(study, tmp_path):
 
     manifest = provenance.read_manifest(out)
     assert set(manifest["inputs"]) == {*(f"models/{s}" for s in study.sources), "pairs/es", "pairs/de"}
-    assert json.loads((out / "cost.json").read_text())["tokens"] > 0
+    cost = json.loads((out / "cost.json").read_text())
+    assert cost["tokens"] > 0
+    # What tuning, merging and scoring took, for each merge: parts of the job's own time.
+    assert set(cost["merges"]) == set(selection)
+    parts = [f"{part}_seconds" for part in ("tuning", "merging", "scoring")]
+    assert 0 < sum(merge[part] for merge in cost["merges"].values() for part in parts) <= cost["seconds"]
+    assert cost["merges"]["ta"]["tuning_seconds"] > 10 * cost["merges"]["en-es@15"]["tuning_seconds"]  # nothing to tune
 
 
 def test_a_sweep_that_keeps_nothing_still_has_the_folder_that_snakemake_expects(study, tmp_path):

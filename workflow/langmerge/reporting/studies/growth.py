@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,7 +26,7 @@ LINEAR, ARITHMETIC = "linear", "task_arithmetic"
 
 def find(measures: Measures) -> list[Finding]:
     """The claims of arXiv 2512.10772 that are testable (P3) and ours."""
-    return [
+    found = [
         clone_is_equal(measures),
         growth_pays(measures),
         not_for_the_smallest(measures),
@@ -36,6 +37,7 @@ def find(measures: Measures) -> list[Finding]:
         methods_differ(measures),
         linear_is_arithmetic(measures),
     ]
+    return [replace(one, measured=one.measured[:1].upper() + one.measured[1:]) for one in found]
 
 
 def seeds(measures: Measures, measure: Callable[[Measures], Sample]) -> str:
@@ -67,8 +69,11 @@ def clone_is_equal(measures: Measures) -> Finding:
     found = []
     for (setup, role, other, before), code in itertools.product(pairs, [*measures.languages, measures.pivot]):
         clone, origin = measures.keys(group=setup, role=role), measures.keys(group=other, role=before)
-        if clone and origin:
-            found.append(abs((measures.score(clone, [code]) - measures.score(origin, [code])).point))
+        # Seed by seed, since differences of two seeds could cancel
+        found += [
+            abs((measures.score([one], [code]) - measures.score([other_one], [code])).point)
+            for one, other_one in zip(clone, origin, strict=False)
+        ]
     if costs.empty or "relative_logit_difference" not in costs or not found:
         return untestable("P3-1", claim, "a cloned model and its source, both scored")
     grown = costs[costs.relative_logit_difference.notna()]
@@ -113,6 +118,9 @@ def growth_pays(measures: Measures) -> Finding:
         f"bits/byte by which the small model is worse at equal FLOPs of continued pre-training: "
         f"{_in_words(measures, gaps)}"
     )
+    middle = mean(measures.equal_compute(setup, code, ends=False) for setup, code in gaps)
+    if np.isfinite(middle.point):
+        measured += f"; at the last FLOPs before either schedule ends, mean {words(middle, METRIC, signed=True)}"
     longer = [found for setup, code in gaps if (found := measures.matched(setup, code)) is not None]
     if longer:
         measured += f"; when the small one ends its schedule there, mean {words(mean(longer), METRIC, signed=True)}"
@@ -130,11 +138,15 @@ def growth_pays(measures: Measures) -> Finding:
 def not_for_the_smallest(measures: Measures) -> Finding:
     """P3-2, its second half."""
     claim = "For the language with the least text it does not."
-    gaps = _gaps(measures, smallest(measures))
+    few = smallest(measures)
+    gaps = _gaps(measures, few)
     if not gaps:
         return untestable("P3-2b", claim, "a language with less text than the others (`steps`)")
+    others = _gaps(measures, [code for code in measures.languages if code not in few]).values()
     worse = [Sample(-gap.point, -gap.draws) for gap in gaps.values()]
     measured = f"bits/byte by which the small model is worse at equal FLOPs: {_in_words(measures, gaps)}"
+    if not any(gap.point > 0 for gap in others):
+        return Finding("P3-2b", claim, f"{measured}; no other language does either", INCONCLUSIVE)
     return Finding("P3-2b", claim, measured, verdict(*worse))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import EngFormatter
 
 from langmerge.reporting.figures import DASHES, MARKERS, TEXT, Figure, colour, panels, settle
 from langmerge.reporting.samples import Sample
@@ -37,6 +38,13 @@ def _line(ax: Axes, place: int, x: Sequence[float], found: Sequence[Sample], lab
     ax.fill_between(x, low, high, color=colour(place), alpha=0.18, linewidth=0)
 
 
+def _ticks(values: Sequence[float]) -> list[float]:
+    """At most four numbers of one digit, evenly spread over a logarithmic axis that holds these values."""
+    low, high = min(values), max(values)
+    rounded = dict.fromkeys(float(f"{value:.1g}") for value in np.geomspace(low, high, 4))
+    return [value for value in rounded if low <= value <= high] or [low]
+
+
 def _legend(drawing: Drawing, ax: Axes) -> None:
     handles, names = ax.get_legend_handles_labels()
     drawing.legend(handles, names, loc="outside upper center", ncols=min(6, len(names)))
@@ -56,6 +64,8 @@ def curve_figure(measures: Measures) -> Figure | None:
                 found = [measures.score(list(point.systems), [code]) for point in points]
                 _line(ax, place, [axis(point) for point in points], found, LABELS[setup])
             ax.set_xscale("log")
+            ax.set_xticks(_ticks([x for line in ax.lines for x in line.get_xdata()]))
+            ax.xaxis.set_major_formatter(EngFormatter(sep=""))
             ax.minorticks_off()
             if row == 0:
                 ax.set_title(code)
@@ -83,6 +93,7 @@ def forgetting_figure(measures: Measures) -> Figure | None:
             found = [measures.score(list(point.systems), [pivot]) for point in points]
             _line(ax, place, [point.tokens for point in points], found, LABELS[setup])
         ax.set_title(f"learning {code}")
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         ax.set_xlabel("tokens")
     axes[0, 0].set_ylabel(f"{pivot} ({METRICS[MAIN[TASK]]})")
     _legend(drawing, axes[0, 0])
@@ -136,7 +147,8 @@ def subset_figure(measures: Measures, method: str) -> Figure | None:
     return matrix_figure(
         "subsets",
         f"Every subset of the languages, merged ({method_label(method)})",
-        "Bits per byte that the merge of a subset (row) loses against the specialist of a language (column).",
+        "Bits per byte that the merge of a subset (row) loses against the specialist of a language (column). "
+        f"{counted(measures.results, TASK)}.",
         matrices,
         "loss (bits/byte)",
     )

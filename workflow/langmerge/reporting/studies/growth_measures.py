@@ -60,6 +60,9 @@ class Measures:
 
     def __init__(self, samples: Samples, seed: int | None = None) -> None:
         self.samples, self.results, self.seed = samples, samples.results, seed
+        # Looked through hundreds of times: as plain rows that takes a tenth of the time that a frame takes
+        rows: Any = self.results.systems.to_dict("records")
+        self.systems: list[dict[str, Any]] = [row for row in rows if row["seed"] in self.seeds]
 
     # ---- systems ---------------------------------------------------------------------------------------------------
 
@@ -91,18 +94,20 @@ class Measures:
     @property
     def methods(self) -> list[str]:
         """Merge methods, in the order in which they were made."""
-        merges = self.results.select(role="merge")
-        return list(dict.fromkeys(merges.method)) if len(merges) else []
+        return list(dict.fromkeys(row["method"] for row in self.found(role="merge")))
 
     @property
     def sizes(self) -> list[int]:
         """Numbers of merged models, ascending."""
-        merges = self.results.select(role="merge")
-        return sorted({int(size) for size in merges["size"]}) if len(merges) else []
+        return sorted({int(row["size"]) for row in self.found(role="merge")})
+
+    def found(self, **values: Any) -> list[dict[str, Any]]:
+        """Systems with these values."""
+        return [row for row in self.systems if all(row.get(name) == value for name, value in values.items())]
 
     def keys(self, **values: Any) -> list[str]:
         """Keys of the systems with these values, one a seed where they name one system."""
-        return list(self.results.select(seed=self.seeds, **values).key)
+        return [row["key"] for row in self.found(**values)]
 
     def specialist(self, setup: str, language: str) -> list[str]:
         """Keys of a language's specialist."""
@@ -115,9 +120,8 @@ class Measures:
     def merges(self, setup: str, method: str, size: int) -> dict[tuple[str, ...], list[str]]:
         """Keys of the merges of so many models, by the languages that are merged."""
         found: dict[tuple[str, ...], list[str]] = {}
-        rows = self.results.select(seed=self.seeds, group=setup, role="merge", method=method, size=size)
-        for key, languages in zip(rows.key, rows.languages if len(rows) else [], strict=True):
-            found.setdefault(tuple(languages), []).append(key)
+        for row in self.found(group=setup, role="merge", method=method, size=size):
+            found.setdefault(tuple(row["languages"]), []).append(row["key"])
         return found
 
     # ---- scores ----------------------------------------------------------------------------------------------------
@@ -166,15 +170,17 @@ class Measures:
 
     def curve(self, setup: str, language: str) -> list[Point]:
         """The scored steps of a language's specialist, the source first."""
-        own = self.results.select(seed=self.seeds, group=setup, role=["snapshot", "specialist"], language=language)
+        own = [row for row in self.found(group=setup, language=language) if row["role"] in ("snapshot", "specialist")]
         model = f"{setup}-{language}"
         before, total, flops = self.source_flops(setup), self.cost(model, "tokens"), self.cost(model, "flops")
         points = [Point(0, 0.0, 0.0, before, tuple(self.source(setup)))]
-        for step in sorted({int(step) for step in own.step}) if len(own) else []:
+        for step in sorted({int(row["step"]) for row in own}):
             tokens = self.tokens_at(model, step)
             # FLOPs go with tokens: the mixture, and with it the mean length of sequences, is the same all the time
             spent = flops * tokens / total
-            points.append(Point(step, tokens, spent, before + spent, tuple(own[own.step == step].key)))
+            points.append(
+                Point(step, tokens, spent, before + spent, tuple(row["key"] for row in own if row["step"] == step))
+            )
         return points
 
     def at(self, setup: str, language: str, flops: float, task: str = TEXT) -> Sample:
@@ -188,9 +194,16 @@ class Measures:
             (1 - share) * first.point + share * second.point, (1 - share) * first.draws + share * second.draws
         )
 
-    def equal_compute(self, setup: str, language: str, task: str = TEXT) -> Sample:
-        """What the small model loses to a grown one at the largest FLOPs that both have spent on a language."""
-        last = [self.curve(one, language)[-1].flops for one in (SMALL, setup)]
+    def equal_compute(self, setup: str, language: str, task: str = TEXT, ends: bool = True) -> Sample:
+        """What the small model loses to a grown one at the largest FLOPs that both have spent on a language.
+
+        ``ends``: whether the last step counts, at which the learning rate of one of the two has come down; without it
+        both are in the middle of their schedules. Not defined without a scored step before the last.
+        """
+        curves = [self.curve(one, language) for one in (SMALL, setup)]
+        if not ends and min(map(len, curves)) < 3:
+            return mean([])
+        last = [points[-1 if ends else -2].flops for points in curves]
         small, grown = (self.at(one, language, min(last), task) for one in (SMALL, setup))
         return self.loss(grown, small, task)
 

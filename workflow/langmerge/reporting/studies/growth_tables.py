@@ -86,7 +86,9 @@ def merge_table(measures: Measures, task: str) -> Table | None:
 
 def forgetting_table(measures: Measures, task: str) -> Table:
     """T2: the pivot before, and after each language was learnt."""
-    metric, pivot = MAIN[task], measures.pivot
+    metric, pivot, results = MAIN[task], measures.pivot, measures.results
+    whole = max(measures.sizes, default=0) == len(measures.languages)
+    method = next(iter(measures.methods), "") if whole else ""
     decimals = DECIMALS.get(metric, 1)
     rows, data = [], []
     for setup in measures.setups:
@@ -94,6 +96,9 @@ def forgetting_table(measures: Measures, task: str) -> Table:
         scores: dict[str, Sample] = {"before": measures.score(measures.source(setup), [pivot], task)}
         scores |= {code: measures.score(measures.specialist(setup, code), [pivot], task) for code in measures.languages}
         scores["joint"] = measures.score(measures.keys(group=setup, role="joint"), [pivot], task)
+        if method:
+            (systems,) = measures.merges(setup, method, max(measures.sizes)).values()
+            scores["merge"] = measures.score(systems, [pivot], task)
         scores["loss"] = measures.forgetting(setup, measures.languages, task)
         for name, sample in scores.items():
             low, high = sample.interval
@@ -101,13 +106,15 @@ def forgetting_table(measures: Measures, task: str) -> Table:
             line.append(f"{shown} {interval(low, high, decimals)}" if name == "loss" else shown)
             data.append({"setup": setup, "after": name, "task": task, "score": sample.point, "low": low, "high": high})
         rows.append(cells(line))
-    columns = ["", "before", *measures.languages, "joint", "mean loss"]
+    own = replace(results, scores=results.scores[results.scores.language == pivot])
+    columns = ["", "before", *measures.languages, "joint", *(["merge"] if method else []), "mean loss"]
+    merged = f", and of the merge of all ({method_label(method)})" if method else ""
     caption = (
         f"{METRICS[metric]} in {pivot} of each setup's source, of its specialists (by the language that they learnt), "
-        f"and of its joint model; the loss is the specialists' mean, with its 95 % bootstrap interval. "
-        f"{counted(measures.results, task)}."
+        f"of its joint model{merged}; the loss is the specialists' mean, with its 95 % bootstrap interval. "
+        f"{counted(own, task)}."
     )
-    spans = [("", 1), ("after learning", len(measures.languages) + 1), ("", 1)]
+    spans = [("", 1), ("after learning", len(columns) - 3), ("", 1)]
     title = f"{TASKS[task]}: {pivot} before and after"
     return Table(f"forgetting_{task}", title, caption, columns, rows, pd.DataFrame(data), spans=spans)
 
