@@ -17,8 +17,8 @@ class Distance(LanguageStudy):
 
     kind: Literal["distance"]
     base: Training = Field(
-        description="Training of the common base on the text of `languages` and `origin.languages`, in equal shares: name "
-        "all combinations there, so that none is better known than another."
+        description="Training of the common base on the text of `languages` and `origin.languages`, in equal shares: "
+        "name all combinations there, so that none is better known than another."
     )
     specialist: Training = Field(description="Training of each language's specialist from the base.")
     twin: bool = Field(

@@ -165,7 +165,7 @@ def load(spec: dict[str, Any], inputs: Mapping[str, Path]) -> LanguageResults:
 
 
 def _swept(places: Mapping[str, Path]) -> list[tuple[dict[str, Any], Path]]:
-    """Every system of the sweeps with its folder; the role is ``alone``, ``pair`` or ``merge`` by its models' number."""
+    """Systems of the sweeps and their folders; the role is ``alone``, ``pair`` or ``merge`` by its models' number."""
     found: list[tuple[dict[str, Any], Path]] = []
     for place, folder in places.items():
         seed, _, group = place.partition("/")
