@@ -180,6 +180,44 @@ def test_items_of_tasks_are_disjoint_from_the_bases(values):
     assert own["seed"] == of_base["seed"] and of_base["sentiment"]["test"] == 0
 
 
+def test_tasks_and_adapters_may_have_trainings_of_their_own(values):
+    run = {"steps": 7, "learning_rate": 0.5}
+    built = build(values, {"specialists": {"sentiment": run}, "lora.learning_rate": 0.25})
+    assert training(built, "sentiment-full-en").spec["steps"] == 7
+    assert training(built, "sentiment-full-en").spec["learning_rate"] == 0.5
+    assert training(built, "sentiment-lora-en").spec["learning_rate"] == 0.25
+    assert training(built, "summarization-lora-en").spec["steps"] == 4
+    assert "learning_rate" not in training(built, "sentiment-lora-en").spec["lora"]
+
+
+FILES = {"path": "{language}.{split}.jsonl", "splits": {"train": "train", "dev": "dev", "test": "test"}}
+
+
+def test_a_language_without_a_task_has_no_specialist_in_it(values):
+    tasks = dict.fromkeys(("summarization", "causal_choice", "sentiment"), FILES)
+    files = {"kind": "files", "tasks": tasks, "languages": {"it": ["causal_choice", "sentiment"]}}
+    built = build(values, {"tasks": files, "base_tasks": None})
+    names = {model.name for model in built.models.values()}
+    assert "sentiment-lora-it" in names and "summarization-lora-it" not in names
+    combined = {part["language"] for part in training(built, "summarization-lora-combined").spec["data"]}
+    assert combined == {"en", "es", "de", "tr"}
+    assert training(built, "summarization-lora-combined").spec["steps"] == 4 * 4
+    merges = built.jobs["results/maintenance/sweeps/seed1/summarization-lora"].spec["merges"]
+    assert {m["name"] for m in merges if m["role"] == "cluster"} == {"summarization-lora-cluster-germanic"}
+    # Without items of its own, the base reads text, and specialists read all items.
+    assert {part["task"] for part in training(built, "base").spec["data"]} == {"text"}
+    assert portions(training(built, "sentiment-lora-it")) == {"it": (0.0, 1.0)}
+
+
+@pytest.mark.parametrize("name", ["xed", "gpu", "paper"])
+def test_shipped_scales_of_real_text_are_valid(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    study = "language_specific_merging" if name == "paper" else "subtitles"
+    workflow = config.load_workflow({"studies": [study], "scale": name, "data_root": "somewhere"})
+    built = plan.build(config.load(workflow, study), study)
+    assert {job.rule for job in built.jobs.values()} >= {"prepare_tasks", "train_model", "sweep_merges"}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -193,6 +231,14 @@ def test_items_of_tasks_are_disjoint_from_the_bases(values):
         ({"base": None}, "base_tasks: no `base` is trained on them"),
         ({"tasks": None, "base_tasks": None}, "tasks: missing"),
         ({"densities": [0.0]}, "greater than 0"),
+        (
+            {"tasks.sentiment": {"train": 0, "dev": 4, "test": 8}, "base_tasks.sentiment": None},
+            "tasks.sentiment.train: missing",
+        ),
+        (
+            {"tasks": {"kind": "files", "tasks": {"sentiment": {"path": "x"}}}, "base_tasks": None},
+            "only .. of the languages",
+        ),
     ],
 )
 def test_mistakes_are_named(values, changes, message):

@@ -105,7 +105,8 @@ def finished(tmp_path_factory):
     (folder / STUDY).write_text(yaml.safe_dump(UPKEEP, sort_keys=False))
 
     def smallest(scale):
-        scale.pop("base_tasks")
+        for key in ("base_tasks", "answer_tasks", "update", "addition", "densities"):  # the study's own, or none
+            del scale[key]
         scale |= {"tasks": TASKS, "diagnosis": None}
 
     copy.edit(SCALE, smallest)

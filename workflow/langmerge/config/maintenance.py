@@ -27,6 +27,9 @@ class Lora(Section):
         min_length=1,
         description="Linear layers that are adapted.",
     )
+    learning_rate: Positive | None = Field(
+        None, description="Peak learning rate of adapters, which need a higher one; the specialist's when empty."
+    )
 
 
 class Scenario(Section):
@@ -77,6 +80,9 @@ class Maintenance(LanguageStudy):
         description="Training of one language's specialist in one task on all its items. Other trainings get as many "
         "steps per item: the combined model those of all its languages, a specialist before the update fewer."
     )
+    specialists: dict[AnswerTask, Training] = Field(
+        default_factory=dict, description="As `specialist`, for tasks that need another training."
+    )
     lora: Lora = Field(default_factory=lambda: Lora.model_validate({}), description="The adapter.")
     workers: Count = Field(
         2,
@@ -95,6 +101,10 @@ class Maintenance(LanguageStudy):
     margin: Positive = Field(
         2.0, description="Points within which two scores count as equal (two one-sided tests, level 0.05)."
     )
+
+    def training(self, task: str) -> Training:
+        """The training of a task's specialists."""
+        return next((run for name, run in self.specialists.items() if name == task), self.specialist)
 
     def skipped(self, task: str) -> float:
         """Share of a task's training items that specialists leave out, because the base has read them."""
@@ -127,6 +137,26 @@ class Maintenance(LanguageStudy):
                 raise ValueError(f"clusters.{name}: {unknown[0]} is not among languages; expected {self.languages}")
             if len(codes) < 2:
                 raise ValueError(f"clusters.{name}: a merge needs two languages or more, found {codes}")
+        return self
+
+    @model_validator(mode="after")
+    def _languages_of_tasks(self) -> Maintenance:
+        for task in self.answer_tasks:
+            having = [code for code in self.languages if self.offers(task, code)]
+            if len(having) < 2:
+                raise ValueError(
+                    f"answer_tasks.{task}: only {having} of the languages have test items of it in `tasks`"
+                )
+            if isinstance(self.tasks, EmbeddedTasks):
+                key, splits = f"tasks.{task}.train", set(self.tasks.splits()[task])
+            else:
+                assert self.tasks is not None  # languages have items
+                key, splits = f"tasks.tasks.{task}.splits.train", set(self.tasks.splits(having[0])[task])
+            if "train" not in splits:
+                raise ValueError(f"{key}: missing, but answer_tasks trains specialists in {task}")
+            for key, scenario in (("update", self.update), ("addition", self.addition)):
+                if scenario and task in scenario.tasks and scenario.language not in having:
+                    raise ValueError(f"{key}.tasks.{task}: {scenario.language} has no test items of it in `tasks`")
         return self
 
     @model_validator(mode="after")

@@ -59,7 +59,11 @@ def add_base(draft: LanguageDraft, study: Maintenance, seed: int) -> str:
     inputs = draft.inputs_of(data)
     if items:
         share = items / (count * len(study.answer_tasks))
-        data += [examples_part(task, code, share) for task in study.answer_tasks for code in study.languages]
+        data += [
+            examples_part(task, test["language"], share)
+            for task in study.answer_tasks
+            for test in tests_of(study, [task])
+        ]
         inputs |= {f"tasks/{code}": f"{draft.root}/tasks/base/{code}" for code in study.languages}
     draft.add_run(seed, "base", "origin", study.base, data, "train on text and tasks of all languages", inputs=inputs)
     return "base"
@@ -72,7 +76,10 @@ class Trainings:
         self.draft, self.study, self.seed, self.base, self.task, self.tuning = draft, study, seed, base, task, tuning
         self.group = f"{task}-{tuning}"
         self.tests = tests_of(study, [task])
-        self.lora = study.lora.model_dump(mode="json") if tuning == "lora" else None
+        self.languages = [test["language"] for test in self.tests]
+        self.lora = study.lora.model_dump(mode="json", exclude={"learning_rate"}) if tuning == "lora" else None
+        rate = study.lora.learning_rate if self.lora else None
+        self.recipe = study.training(task).model_copy(update={"learning_rate": rate} if rate else {})
         self.entries: list[Entry] = []
         self.update = study.update if study.update and study.update.includes(task, tuning) else None
         self.addition = study.addition if study.addition and study.addition.includes(task, tuning) else None
@@ -90,8 +97,8 @@ class Trainings:
     def run(self, name: str, data: Sequence[Data], amount: float, recipe: str, parent: str = "", **details: Any) -> str:
         """A training of ``amount`` times a specialist's steps, scored in every language; its name in the study."""
         full_name, workers = f"{self.group}-{name}", 1 if details["role"] == "specialist" else self.study.workers
-        steps = max(1, round(amount * self.study.specialist.steps))
-        run = self.study.specialist.model_copy(update={"steps": steps, "threads": workers, "gpus": workers})
+        steps = max(1, round(amount * self.recipe.steps))
+        run = self.recipe.model_copy(update={"steps": steps, "threads": workers, "gpus": workers})
         start = f"{self.group}-{parent}" if parent else self.base
         self.draft.add_run(self.seed, full_name, start, run, data, recipe, lora=self.lora)
         self.score_alone(full_name, "", **details)
@@ -134,7 +141,7 @@ class Trainings:
 
     def add(self) -> None:
         """Everything of this task and tuning."""
-        languages = self.study.languages
+        languages = self.languages
         self.score_alone(self.base, f"{self.group}-{self.base}", "base")
         specialists = {code: self.specialist(code, False, "initial") for code in languages}
         self.joint("combined", languages, False, "initial")
@@ -146,6 +153,8 @@ class Trainings:
                 name = f"{label.lower()}-{density:g}"
                 self.merge(name, "density", method, list(specialists.values()), grid, **at)
         for cluster, codes in self.study.clusters.items():
+            if not set(codes) <= set(languages):
+                continue
             grid = self.study.merging.all.get(LEAD, {})
             at = {"cluster": cluster, "languages": codes}
             self.merge(f"cluster-{cluster}", "cluster", LEAD, [specialists[code] for code in codes], grid, **at)
@@ -174,8 +183,8 @@ class Trainings:
         changed, before = self.update.language, self.update.before
         again = self.specialist(changed, True, "update")
         self.merges([again if code == changed else model for code, model in specialists.items()], "update")
-        self.joint("combined-updated", self.study.languages, True, "update")
-        old = {code: self.amount(code, False) for code in self.study.languages}
+        self.joint("combined-updated", self.languages, True, "update")
+        old = {code: self.amount(code, False) for code in self.languages}
         new = self.part(changed, before, 1.0, 1.0)
         self.continued("update", "combined", new, 1 - before, old, self.update.replay)
 
@@ -186,7 +195,7 @@ class Trainings:
         its combined model.
         """
         assert self.addition is not None
-        others = [code for code in self.study.languages if code != self.addition.language]
+        others = [code for code in self.languages if code != self.addition.language]
         self.joint("combined-before", others, False, "before")
         self.merges([specialists[code] for code in others], "before")
         amount = self.amount(self.addition.language, False)

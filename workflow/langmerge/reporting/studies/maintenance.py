@@ -28,6 +28,12 @@ from langmerge.reporting.studies.results import METRICS, TASKS, LanguageResults,
 from langmerge.reporting.studies.tables import cost_table, counted, everywhere, model_table, notes, score_table
 from langmerge.reporting.table import EMPTY, Cell, Table, cells, interval, number, si
 
+SETTINGS = [
+    "Adapters are merged as the changes of the weight matrices that they stand for (alpha / rank B A), all tensors at "
+    "once, not factor by factor.",
+    "Every training sees each of its items about as often: the combined model has as many steps as the specialists of "
+    "its items together, going on with replay as many as its new items and the replayed ones need.",
+]
 SOURCE = "Claims P2 are those of arXiv 2601.16127, but for those marked ours."
 
 
@@ -63,6 +69,33 @@ def scores(view: View, group: str) -> Table:
     return replace(table, title=f"{view.title(group)}: {METRICS[view.metric(group)]} by language")
 
 
+def further_table(view: View) -> Table | None:
+    """The metrics beside the main one, mean over languages."""
+    scored = view.results.scores
+    lines, data = [], []
+    for group in view.groups:
+        task = view.tasks[group][0]
+        metrics = [name for name in scored[scored.task == task].metric.unique() if name != view.metric(group)]
+        for name, keys in rows(view, group).items() if metrics else []:
+            found = {
+                metric: mean(view.samples.average(keys.get(code, []), task, [code], metric) for code in view.languages)
+                for metric in metrics
+            }
+            texts = [f"{METRICS[m]} {number(s.point, 1)} {interval(*s.interval)}" for m, s in found.items()]
+            lines.append(cells([view.title(group), name, "; ".join(texts)]))
+            data += [
+                {"group": group, "system": name, "metric": metric, "score": sample.point}
+                | {"low": sample.interval[0], "high": sample.interval[1]}
+                for metric, sample in found.items()
+            ]
+    if not lines:
+        return None
+    caption = "Mean over languages with 95 % bootstrap intervals; items as in the tables of the main metrics."
+    return Table(
+        "further", "Further metrics", caption, ["task", "", "score"], lines, pd.DataFrame(data), text_columns=3
+    )
+
+
 def gap_table(view: View) -> Table | None:
     """Every merge against the combined model and the individual ones, with the test of equivalence."""
     lines, data = [], []
@@ -74,7 +107,7 @@ def gap_table(view: View) -> Table | None:
             verdict = equivalence(gap, view.margin)
             p = corrected.get(name, float("nan"))
             texts = [view.title(group), name, number(gap.point, 1, True), interval(*gap.interval)]
-            lines.append(cells([*texts, interval(*narrow(gap)), number(p, 3), verdict]))
+            lines.append(cells([*texts, interval(*narrow(gap)), "<0.001" if p < 0.001 else number(p, 3), verdict]))
             data.append(
                 {"group": group, "system": name, "gap": gap.point, "low": gap.interval[0], "high": gap.interval[1]}
                 | {"low90": narrow(gap)[0], "high90": narrow(gap)[1], "p_holm": p, "verdict": verdict}
@@ -239,8 +272,8 @@ def update_tables(view: View) -> list[Table]:
         caption = (
             f"{METRICS[view.metric(group)]} after less before the data of {changed} grew from {update['before']:.0%} "
             f"of their items; {counted(view.results, view.tasks[group][0])}, paired 95 % bootstrap intervals. Bold: p "
-            f"< {LEVEL:g} after Holm over all languages that were not updated. Last column: their items that are "
-            "answered differently. Specialists that are not merged do not change."
+            f"< {LEVEL:g} after Holm over all ways and languages that were not updated. Last column: their items that "
+            "are answered differently. Specialists that are not merged do not change."
         )
         columns = ["", *(f"{c} (updated)" if c == changed else c for c in view.languages), "others differ"]
         tables.append(
@@ -342,7 +375,14 @@ def compose(results: LanguageResults) -> Document:
             "Findings", given(claims_table(findings, "Claims P2 are those of arXiv 2601.16127, those marked ours not."))
         ),
         Section(
-            "Models and settings", given(tuned_table(view), cost_table(results), model_table(results), notes(results))
+            "Models and settings",
+            given(
+                further_table(view),
+                tuned_table(view),
+                cost_table(results),
+                model_table(results),
+                [*SETTINGS, *notes(results)],
+            ),
         ),
     ]
     languages = ", ".join(results.languages)

@@ -111,7 +111,6 @@ class Ledger:
     def ways(self, seed: int, group: str, method: str) -> pd.DataFrame:
         """One row a scenario and way of a group: QUANTITIES, and how many adapters (or models) are kept."""
         specialists = self.named(seed, group, role="specialist", scenario=INITIAL)
-        languages = self.results.languages
         rows: list[dict[str, Any]] = []
 
         def add(scenario: str, way: str, spent: Spent, kept: int, merged: bool) -> None:
@@ -120,10 +119,10 @@ class Ledger:
 
         def add_specialists(scenario: str, trained: list[str], state: str) -> None:
             spent = together([self.training(seed, name) for name in trained], self.workers)
-            add(scenario, APART, spent, len(languages), False)
+            add(scenario, APART, spent, len(specialists), False)
             for merge in self.named(seed, group, role="merge", method=method, scenario=state):
                 for way, tuned in ((MERGED, False), (TUNED, True)):
-                    add(scenario, way, spent + self.merge(seed, group, merge, tuned), len(languages), True)
+                    add(scenario, way, spent + self.merge(seed, group, merge, tuned), len(specialists), True)
 
         for name in self.named(seed, group, role="combined", scenario=INITIAL):
             add(INITIAL, ALL, self.training(seed, name), 1, False)

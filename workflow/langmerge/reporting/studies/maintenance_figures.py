@@ -83,7 +83,7 @@ def density_figure(view: View) -> Figure | None:
     groups = [group for group in view.groups if view.keys(group, role="density")]
     if len(densities) < 2 or not groups:
         return None
-    drawing, axes = panels(1, len(groups), min(TEXT, 0.4 + 1.9 * len(groups)), 2.2)
+    drawing, axes = panels(1, len(groups), min(TEXT, max(COLUMN + 0.6, 0.4 + 1.9 * len(groups))), 2.2)
     for ax, group in zip(axes.flat, groups, strict=True):
         for place, recipe in enumerate(RECIPES):
             found = [view.average(group, role="density", recipe=recipe, density=d) for d in densities]
@@ -113,19 +113,22 @@ def gap_figure(view: View) -> Figure | None:
     table = vector_table(view)
     if len(table) < 4:
         return None
-    drawing, axes = panels(1, 1, COLUMN + 0.6, 2.4)
-    ax = axes[0, 0]
-    for place, (group, rows) in enumerate(table.groupby("group", sort=False)):
-        style = {"color": colour(place), "fmt": MARKERS[place % len(MARKERS)]}
+    groups = list(dict.fromkeys(table.group))
+    drawing, axes = panels(1, len(groups), min(TEXT, max(COLUMN, 2.1 * len(groups))), 2.2, sharey=True)
+    for place, (ax, group) in enumerate(zip(axes.flat, groups, strict=True)):
+        rows = table[table.group == group]
         reach = np.clip(np.array([rows.gap - rows.low, rows.high - rows.gap]), 0, None)
-        ax.errorbar(rows.cosine, rows.gap, reach, markersize=4, elinewidth=0.6, label=view.title(str(group)), **style)
+        style = {"color": colour(place), "fmt": MARKERS[place % len(MARKERS)]}
+        ax.errorbar(rows.cosine, rows.gap, reach, markersize=4, elinewidth=0.6, **style)
         for row in rows.to_dict("records"):
             ax.annotate(row["language"], (row["cosine"], row["gap"]), (3, 2), textcoords="offset points", fontsize=6.5)
+        ax.axhline(0, color="0.4", linewidth=0.8)
+        ax.margins(x=0.15)
+        ax.locator_params(axis="x", nbins=4)
+        ax.set_title(view.title(str(group)).replace(", ", "\n"))
+        ax.set_xlabel("mean cosine with the others")
     rho, p = association(table)
-    ax.axhline(0, color="0.4", linewidth=0.8)
-    ax.set_xlabel("mean cosine with the other languages")
-    ax.set_ylabel("merged − combined (points)")
-    drawing.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    axes[0, 0].set_ylabel("merged − combined (points)")
     found = (
         f" Rank correlation within tasks {rho:.2f}, p = {p:.3g} ({PERMUTATIONS} permutations)." if rho == rho else ""
     )
@@ -134,6 +137,6 @@ def gap_figure(view: View) -> Figure | None:
         "gaps",
         "Language vectors and what merging loses",
         f"Each point is a language of a task: {label(LEAD)} against the combined model, with 95 % bootstrap intervals "
-        f"({tasks}).{found}",
+        f"({tasks}).{found} The horizontal scales differ.",
         settle(drawing),
     )

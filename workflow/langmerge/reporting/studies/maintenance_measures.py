@@ -16,7 +16,7 @@ from langmerge.reporting.studies.maintenance_costs import INITIAL, UPDATE
 from langmerge.reporting.studies.results import MAIN, TASKS, Samples
 
 LEAD = "ties"  # the paper's technique: the merge of tables that show one
-LABELS = {"linear": "Plain average", "ties": "TIES", "dare_ties": "DARE-TIES", "knots": "DARE-TIES-SVD (KnOTS)"}
+LABELS = {"linear": "Plain average", "ties": "TIES", "dare_ties": "DARE-TIES", "knots": "KnOTS"}
 TUNINGS = {"lora": "LoRA", "full": "full fine-tuning"}
 EQUAL, BELOW, ABOVE, OPEN = "equal", "below", "above", "open"
 TOST = (0.05, 0.95)  # two one-sided tests at level 0.05: the 90 % interval lies inside the margin
@@ -84,6 +84,10 @@ class View:
         merged = self.average(group, codes, role="merge", method=method, scenario=INITIAL)
         return merged - self.average(group, codes, role="combined", scenario=INITIAL)
 
+    def learnt(self, group: str) -> bool:
+        """Whether the combined model is clearly above the base: else nothing is there that a merge could lose."""
+        return (self.average(group, role="combined", scenario=INITIAL) - self.average(group, role="base")).above
+
     def with_scenario(self, scenario: str) -> list[str]:
         """Groups in which a scenario (update, addition) was run."""
         return [group for group in self.groups if self.keys(group, role="continued", scenario=scenario)]
@@ -114,16 +118,15 @@ def equivalence(difference: Sample, margin: float) -> str:
 
 
 def p_value(difference: Sample) -> float:
-    """Two-sided p of a difference from the draws of the bootstrap: 2 (c + 1) / (n + 1), c draws on the other side.
+    """Two-sided p of a difference: 2 Phi(-|d| / s), s the bootstrap standard error (Wald's test).
 
+    Not the share of draws on the other side, whose smallest value, 2 / (draws + 1), Holm's correction would multiply.
     1 for a difference of exactly 0; NaN for what is not defined.
     """
-    if not np.isfinite(difference.point):
-        return float("nan")
-    if difference.point == 0:
-        return 1.0
-    other = difference.draws <= 0 if difference.point > 0 else difference.draws >= 0
-    return float(min(1.0, 2 * (np.sum(other) + 1) / (len(difference.draws) + 1)))
+    if not np.isfinite(difference.point) or difference.point == 0:
+        return 1.0 if difference.point == 0 else float("nan")
+    error = float(np.nanstd(difference.draws, ddof=1))
+    return float(2 * stats.norm.sf(abs(difference.point) / error)) if error else 0.0
 
 
 def adjusted(differences: Mapping[Any, Sample]) -> dict[Any, float]:
@@ -194,7 +197,8 @@ def cosines(view: View) -> dict[str, pd.DataFrame]:
     found = {}
     for group in view.groups if len(pairs) else []:
         rows = pairs[(pairs.group == group) & (pairs.measure == "cosine")]
-        matrix = pd.DataFrame(np.eye(len(view.languages)), index=view.languages, columns=view.languages)
+        own = np.where(np.eye(len(view.languages), dtype=bool), 1.0, np.nan)
+        matrix = pd.DataFrame(own, index=view.languages, columns=view.languages)
         for (a, b), values in rows.groupby(["a", "b"]).value:
             one, other = (str(name).removeprefix(f"{group}-") for name in (a, b))
             matrix.loc[one, other] = matrix.loc[other, one] = values.mean()
@@ -204,8 +208,9 @@ def cosines(view: View) -> dict[str, pd.DataFrame]:
 
 
 def off_diagonal(matrix: pd.DataFrame) -> np.ndarray:
-    """The cosines of different languages, each pair once."""
-    return matrix.to_numpy()[np.triu_indices(len(matrix), 1)]
+    """The cosines of different languages, each pair once; those that the group has."""
+    values = matrix.to_numpy()[np.triu_indices(len(matrix), 1)]
+    return values[np.isfinite(values)]
 
 
 def vector_table(view: View, method: str = LEAD) -> pd.DataFrame:
@@ -217,6 +222,8 @@ def vector_table(view: View, method: str = LEAD) -> pd.DataFrame:
         for code in view.languages:
             others = [other for other in view.languages if other != code]
             gap = view.gap(group, method, code)
+            if not np.isfinite(gap.point):  # the task has no items in this language
+                continue
             rows.append(
                 {"group": group, "language": code, "cosine": matrix.loc[code, others].mean(), "gap": gap.point}
                 | {"low": gap.interval[0], "high": gap.interval[1]}
@@ -235,13 +242,10 @@ def association(table: pd.DataFrame) -> tuple[float, float]:
         for _, rows in table.groupby("group", sort=False)
     ]
 
-    def correlation(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
-        x, y = (np.concatenate(side) for side in zip(*pairs, strict=True))
-        size = float(np.sqrt((x @ x) * (y @ y)))
-        return float(x @ y) / size if size else float("nan")
-
-    if not ranks or not np.isfinite(found := correlation(ranks)):
+    size = float(np.sqrt(sum(x @ x for x, _ in ranks) * sum(y @ y for _, y in ranks)))
+    if not size:
         return float("nan"), float("nan")
     rng = np.random.default_rng(1)
-    drawn = [correlation([(x, rng.permutation(y)) for x, y in ranks]) for _ in range(PERMUTATIONS)]
+    drawn = sum(rng.permuted(np.tile(y, (PERMUTATIONS, 1)), axis=1) @ x for x, y in ranks) / size
+    found = float(sum(x @ y for x, y in ranks)) / size
     return found, float((np.sum(np.abs(drawn) >= abs(found) - 1e-12) + 1) / (PERMUTATIONS + 1))
