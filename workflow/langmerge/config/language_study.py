@@ -55,8 +55,7 @@ class TaskEvaluation(Section):
     batch_size: Count = Field(64, description="Sequences at once.")
     max_new_tokens: Count = Field(48, description="Longest generated answer in tokens.")
     bootstrap_samples: Count = Field(1000, description="Bootstrap resamples of the items.")
-    randomization_trials: Count = Field(10000, description="Approximate randomization trials.")
-    seed: int = Field(12345, description="Seed of the significance tests.")
+    seed: int = Field(12345, description="Seed of the resamples.")
     harness: list[Name] = Field(
         default_factory=list,
         description="Tasks of lm-evaluation-harness by name, scored in an environment of its own (`make harness`).",

@@ -54,6 +54,12 @@ class Sample:
         return Sample(self.point - other.point, self.draws - other.draws)
 
 
+def draw(seed: int, samples: int, ids: str, n: int) -> np.ndarray:
+    """How often each of n items is drawn with replacement, (samples, n); equal ids see equal draws."""
+    rng = np.random.default_rng([seed, zlib.crc32(ids.encode())])
+    return rng.multinomial(n, np.full(n, 1 / n), size=samples).astype(np.float64)
+
+
 def mean(samples: Iterable[Sample]) -> Sample:
     """The unweighted mean of the defined ones; not defined if none is."""
     defined = [sample for sample in samples if np.isfinite(sample.point)]
@@ -95,9 +101,7 @@ class Scores:
         self._rows = functools.cache(self._make_rows)
 
     def _draw(self, ids: str, n: int) -> np.ndarray:
-        """How often each of n sentences is drawn, (samples, n); equal ids see equal draws."""
-        rng = np.random.default_rng([self.seed, zlib.crc32(ids.encode())])
-        return rng.multinomial(n, np.full(n, 1 / n), size=self.samples).astype(np.float64)
+        return draw(self.seed, self.samples, ids, n)
 
     def _score(self, key: str, direction: str, metric: str) -> Sample:
         arrays = self.results.statistics(key, direction)

@@ -7,7 +7,6 @@ whose items are parallel. Languages and seeds are fixed: averaged, not resampled
 from __future__ import annotations
 
 import functools
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ import pandas as pd
 from langmerge.evaluation.metrics import score
 from langmerge.provenance import COST, InputError, read_json
 from langmerge.reporting.load import each, read_lines, read_statistics, read_table
-from langmerge.reporting.samples import Sample, mean
+from langmerge.reporting.samples import Sample, draw, mean
 
 MAIN = {
     "text": "bits_per_byte",
@@ -113,9 +112,7 @@ class Samples:
         self.of = functools.cache(self._score)
 
     def _draw(self, ids: str, n: int) -> np.ndarray:
-        """How often each of n items is drawn, (samples, n); equal ids see equal draws."""
-        rng = np.random.default_rng([self.seed, zlib.crc32(ids.encode())])
-        return rng.multinomial(n, np.full(n, 1 / n), size=self.samples).astype(np.float64)
+        return draw(self.seed, self.samples, ids, n)
 
     def _score(self, key: str, task: str, language: str, metric: str = "") -> Sample:
         """Score of a system in a test; ``metric`` is the task's main one when empty. Not defined where not scored."""
