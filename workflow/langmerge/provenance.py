@@ -25,6 +25,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from langmerge.garbage import collect_seldom
+
 MANIFEST = "manifest.json"
 COST = "cost.json"
 PACKAGE = Path(__file__).parent
@@ -292,6 +294,7 @@ def verify(folder: Path, suffixes: Iterable[str] = (".safetensors",)) -> None:
 
 def run(main: Any, arguments: Mapping[str, Any] | None = None) -> None:
     """Call ``main`` and turn an :class:`InputError` (or a full disk) into one clear line and exit status 1."""
+    collect_seldom()
     try:
         main(**(arguments or {}))
     except InputError as error:

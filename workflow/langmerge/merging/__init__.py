@@ -1,6 +1,6 @@
 """Merging models in weight space: streamed, exact, many variants in one pass."""
 
-from langmerge.merging.memory import without_collection
+from langmerge.garbage import without_collection
 
 with without_collection():
     from langmerge.merging.engine import Merge, Piece
