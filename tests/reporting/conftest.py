@@ -7,7 +7,8 @@ from finished_results import Finished, finish, study
 
 from langmerge import config
 from langmerge.reporting.document import Document, compose
-from langmerge.reporting.load import load
+from langmerge.reporting.load import Results, load
+from langmerge.reporting.samples import Scores
 
 
 @pytest.fixture(scope="session")
@@ -17,9 +18,21 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 
 @pytest.fixture(scope="session")
-def document(finished: Finished) -> Document:
+def results(finished: Finished) -> Results:
+    """The results of the whole study."""
+    return load(finished.spec, finished.inputs)
+
+
+@pytest.fixture(scope="session")
+def scores(results: Results) -> Scores:
+    """The scores of the whole study."""
+    return Scores(results)
+
+
+@pytest.fixture(scope="session")
+def document(results: Results) -> Document:
     """The report of the whole study."""
-    return compose(load(finished.spec, finished.inputs))
+    return compose(results)
 
 
 @pytest.fixture(scope="session")

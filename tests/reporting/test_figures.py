@@ -21,11 +21,6 @@ from langmerge.reporting.shares import pair_shares
 
 
 @pytest.fixture(scope="module")
-def results(finished: Finished) -> Results:
-    return load(finished.spec, finished.inputs)
-
-
-@pytest.fixture(scope="module")
 def drawn(document: Document) -> dict[str, Figure]:
     return {figure.name: figure for figure in document.figures}
 

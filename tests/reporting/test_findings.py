@@ -19,11 +19,6 @@ def sample(low: float, high: float) -> Sample:
     return Sample((low + high) / 2, np.linspace(low, high, 101))
 
 
-@pytest.fixture(scope="module")
-def results(finished: Finished) -> Results:
-    return load(finished.spec, finished.inputs)
-
-
 @pytest.mark.parametrize(
     ("parts", "expected"),
     [

@@ -5,20 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from finished_results import Finished
 from planted_tables import COSINE, COST, RESTORED
 
 from langmerge.reporting import headings
 from langmerge.reporting.document import Section
 from langmerge.reporting.headings import Interval, sides
-from langmerge.reporting.load import TABLES, Results, load
+from langmerge.reporting.load import TABLES, Results
 
 ONTO = "task_arithmetic"
-
-
-@pytest.fixture(scope="module")
-def results(finished: Finished) -> Results:
-    return load(finished.spec, finished.inputs)
 
 
 @pytest.fixture

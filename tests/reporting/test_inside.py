@@ -25,11 +25,6 @@ from langmerge.reporting.tables_weights import language_means, weight_table
 ONTO = "task_arithmetic"
 
 
-@pytest.fixture(scope="module")
-def results(finished: Finished) -> Results:
-    return load(finished.spec, finished.inputs)
-
-
 def without(results: Results, place: str) -> Results:
     for name in results.tables:
         if name.startswith(f"{place}/"):

@@ -8,18 +8,8 @@ import pytest
 from finished_results import QUALITY, Finished
 
 from langmerge.reporting import samples
-from langmerge.reporting.load import Results, load
+from langmerge.reporting.load import load
 from langmerge.reporting.samples import Sample, Scores
-
-
-@pytest.fixture(scope="module")
-def results(finished: Finished) -> Results:
-    return load(finished.spec, finished.inputs)
-
-
-@pytest.fixture(scope="module")
-def scores(results: Results) -> Scores:
-    return Scores(results)
 
 
 def test_points_are_the_scores_that_the_evaluation_wrote(scores: Scores) -> None:

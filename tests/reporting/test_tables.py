@@ -18,16 +18,6 @@ from langmerge.reporting.shares import drift_curve, pair_shares
 from langmerge.reporting.table import EMPTY, Cell, Table, interval, number, si
 
 
-@pytest.fixture(scope="module")
-def results(finished: Finished) -> Results:
-    return load(finished.spec, finished.inputs)
-
-
-@pytest.fixture(scope="module")
-def scores(results: Results) -> Scores:
-    return Scores(results)
-
-
 def cell(table: Table, row: str, column: str, occurrence: int = 0) -> Cell:
     """The cell in the row whose first text cells hold ``row``, under the n-th column of that name."""
     columns = [i for i, name in enumerate(table.columns) if name == column]

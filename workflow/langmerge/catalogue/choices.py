@@ -3,19 +3,15 @@
 from langmerge.catalogue.parameters import Method, Parameter, convention, density, scale
 
 
-def mask_scale() -> Parameter:
-    """lambda of the TALL masks."""
-    return Parameter(
-        "number",
-        "The paper's lambda_t: a model uses an entry if |d_t| >= lambda_t |d - d_t|; higher means fewer entries.",
-        0.6,
-        0.0,
-    )
-
-
-def multi_task_vector() -> dict[str, Parameter]:
-    """Which multi-task vector the masks cut out of, and how TIES trims for it."""
+def tall_mask() -> dict[str, Parameter]:
+    """Of TALL masks: lambda, which multi-task vector they cut out of, how TIES trims for it, and the convention."""
     return {
+        "mask_scale": Parameter(
+            "number",
+            "The paper's lambda_t: a model uses an entry if |d_t| >= lambda_t |d - d_t|; higher means fewer entries.",
+            0.6,
+            0.0,
+        ),
         "vector": Parameter(
             "string",
             "Multi-task vector: the sum of the task vectors, or the sum of the entries that TIES elects.",
@@ -23,6 +19,11 @@ def multi_task_vector() -> dict[str, Parameter]:
             choices=("sum", "ties"),
         ),
         "density": density(0.2, "Share of each task vector that TIES keeps; means nothing with vector: sum."),
+        "convention": convention(
+            "paper: an entry is used if |d_t| >= mask_scale |d - d_t|. released: if it is greater.",
+            "paper",
+            "released",
+        ),
     }
 
 
@@ -96,13 +97,7 @@ METHODS = (
         {
             "scale": scale(),
             "k": Parameter("integer", "Fewest models that must use an entry for it to stay.", 2, 0),
-            "mask_scale": mask_scale(),
-            **multi_task_vector(),
-            "convention": convention(
-                "paper: an entry is used if |d_t| >= mask_scale |d - d_t|. released: if it is greater.",
-                "paper",
-                "released",
-            ),
+            **tall_mask(),
         },
         "arXiv 2405.07813",
         needs_base=True,

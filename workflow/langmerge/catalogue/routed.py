@@ -1,6 +1,6 @@
 """One shared body with a small residue for each language."""
 
-from langmerge.catalogue.choices import mask_scale, multi_task_vector
+from langmerge.catalogue.choices import tall_mask
 from langmerge.catalogue.parameters import Method, Parameter, convention
 
 _SERVED = {
@@ -35,13 +35,7 @@ METHODS = (
         "TALL mask",
         {
             **_SERVED,
-            "mask_scale": mask_scale(),
-            **multi_task_vector(),
-            "convention": convention(
-                "paper: an entry is used if |d_t| >= mask_scale |d - d_t|. released: if it is greater.",
-                "paper",
-                "released",
-            ),
+            **tall_mask(),
         },
         "arXiv 2405.07813",
         needs_base=True,

@@ -56,7 +56,30 @@ WHOLE = ("damage", "replication")  # one for the whole study; their rows name se
 
 
 @dataclass(frozen=True)
-class Results:
+class Planned:
+    """What the plan says of a report: ``spec``; and where its results are: ``folders`` by name of the input."""
+
+    spec: dict[str, Any]
+    folders: dict[str, Path]
+
+    @property
+    def study(self) -> dict[str, Any]:
+        """The study as the plan wrote it."""
+        return dict(self.spec["study"])
+
+    @property
+    def languages(self) -> list[str]:
+        """Codes of the languages with specialists, in the study's order."""
+        return list(self.study["languages"])
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of the study's replicates."""
+        return list(self.study["seeds"])
+
+
+@dataclass(frozen=True)
+class Results(Planned):
     """Everything that a report says, as frames in long form.
 
     ``systems``: one row a scored system (:data:`SYSTEM_COLUMNS`). ``scores``: one a system, split, direction and
@@ -66,8 +89,6 @@ class Results:
     what the study does not have are empty.
     """
 
-    spec: dict[str, Any]
-    folders: dict[str, Path]
     systems: pd.DataFrame
     scores: pd.DataFrame
     rates: pd.DataFrame
@@ -95,24 +116,9 @@ class Results:
         return replace(self, tables={**self.tables, name: table})
 
     @property
-    def study(self) -> dict[str, Any]:
-        """The study as the plan wrote it."""
-        return dict(self.spec["study"])
-
-    @property
     def pivot(self) -> str:
         """Code of the language that all pairs share."""
         return str(self.study["pivot"])
-
-    @property
-    def languages(self) -> list[str]:
-        """Codes of the languages with specialists, in the study's order."""
-        return list(self.study["languages"])
-
-    @property
-    def seeds(self) -> list[int]:
-        """Seeds of the study's replicates."""
-        return list(self.study["seeds"])
 
     @property
     def groups(self) -> list[str]:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from langmerge.evaluation.metrics import score
 from langmerge.provenance import COST, InputError, read_json
-from langmerge.reporting.load import each, read_lines, read_statistics, read_table
+from langmerge.reporting.load import Planned, each, read_lines, read_statistics, read_table
 from langmerge.reporting.samples import Sample, draw, mean
 
 MAIN = {
@@ -52,7 +52,7 @@ DIAGNOSES = ("pairs", "layers", "curve")
 
 
 @dataclass(frozen=True)
-class LanguageResults:
+class LanguageResults(Planned):
     """Everything that the report of a study of languages says, as frames in long form.
 
     ``systems``: one row a scored system (key, name, role, group, seed and the plan's details). ``scores``: one a
@@ -61,8 +61,6 @@ class LanguageResults:
     a logged training step. ``diagnoses``: by name the tables of :data:`DIAGNOSES` with ``seed`` and ``group``.
     """
 
-    spec: dict[str, Any]
-    folders: dict[str, Path]
     systems: pd.DataFrame
     scores: pd.DataFrame
     groups: pd.DataFrame
@@ -71,21 +69,6 @@ class LanguageResults:
     costs: pd.DataFrame
     logs: pd.DataFrame
     diagnoses: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-
-    @property
-    def study(self) -> dict[str, Any]:
-        """The study as the plan wrote it."""
-        return dict(self.spec["study"])
-
-    @property
-    def languages(self) -> list[str]:
-        """Codes of the languages with specialists, in the study's order."""
-        return list(self.study["languages"])
-
-    @property
-    def seeds(self) -> list[int]:
-        """Seeds of the study's replicates."""
-        return list(self.study["seeds"])
 
     @property
     def tasks(self) -> list[str]:
