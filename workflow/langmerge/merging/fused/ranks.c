@@ -74,8 +74,9 @@ API int row_ranks(const vector_t *v, index_t rows, index_t columns, float *ranks
 /* How many random numbers of 2^31 keep an entry of this rank; never less for a larger rank. */
 static inline uint32_t limit_of(const vector_t *v, float rank)
 {
-    const int64_t limit = (int64_t)((rank * v->slope + v->offset) * 2147483648.0f);
-    return limit < 0 ? 0 : limit > (int64_t)1 << 31 ? (uint32_t)1 << 31 : (uint32_t)limit;
+    const float limit = (rank * v->slope + v->offset) * 2147483648.0f;
+    const float inside = limit > 0 && limit < 2147483648.0f ? limit : 0;
+    return limit < 2147483648.0f ? (uint32_t)(int32_t)inside : (uint32_t)1 << 31;
 }
 
 static void mark(uint64_t *mask, index_t at, int n, const uint8_t *restrict kept)
@@ -108,9 +109,9 @@ API void pack_by_share(const vector_t *v, index_t start, index_t count, uint64_t
    magnitudes in cells of equal width tell. For the others it is counted. */
 enum { CELLS = 256 };
 
-/* One run of a row: magnitudes, random numbers, which entries are kept for certain and which may be; the largest. */
-static float look(const vector_t *v, index_t start, index_t at, int n, uint32_t least, uint32_t most, float *restrict x,
-                  uint32_t *restrict bits, uint8_t *restrict kept, uint8_t *restrict open)
+/* One run of a row: magnitudes, random numbers, which entries are kept for certain; the largest. */
+static float look(const vector_t *v, index_t start, index_t at, int n, uint32_t least, float *restrict x,
+                  uint32_t *restrict bits, uint8_t *restrict kept)
 {
     float lanes[LANES] = {0}, largest = 0;
     random_bits(v->keys, start, at, n, bits);
@@ -121,7 +122,6 @@ static float look(const vector_t *v, index_t start, index_t at, int n, uint32_t 
         for (int l = 0; l < LANES; l++) lanes[l] = x[i + l] > lanes[l] ? x[i + l] : lanes[l];
     for (int l = 0; l < LANES; l++) largest = lanes[l] > largest ? lanes[l] : largest;
     for (int i = 0; i < n; i++) kept[i] = bits[i] < least;
-    for (int i = 0; i < n; i++) open[i] = (bits[i] >= least) & (bits[i] < most);
     return largest;
 }
 
@@ -138,14 +138,20 @@ static int rank_of(const float *restrict x, index_t which, index_t columns)
 static void spread(const vector_t *v, const float *restrict x, index_t columns, float scale, uint8_t *restrict cell,
                    uint32_t *restrict limits)
 {
-    uint32_t begin[CELLS + 1] = {0};
+    uint32_t begin[CELLS + 1] = {0}, others[3][CELLS + 1] = {{0}}; /* neighbours often fall into the same cell */
+    index_t i = 0;
     for (index_t i = 0; i < columns; i++) {
         const float where = x[i] * scale;
         cell[i] = (uint8_t)(int32_t)(where < CELLS - 1 ? where : CELLS - 1);
     }
-    for (index_t i = 0; i < columns; i++) begin[cell[i] + 1]++;
+    for (; i + 4 <= columns; i += 4) {
+        begin[cell[i] + 1]++;
+        for (int o = 0; o < 3; o++) others[o][cell[i + 1 + o] + 1]++;
+    }
+    for (; i < columns; i++) begin[cell[i] + 1]++;
+    for (int c = 1; c <= CELLS; c++) begin[c] += others[0][c] + others[1][c] + others[2][c];
     for (int c = 1; c <= CELLS; c++) begin[c] += begin[c - 1];
-    for (int c = 0; c <= CELLS; c++) limits[c] = limit_of(v, begin[c]);
+    for (int c = 0; c <= CELLS; c++) limits[c] = limit_of(v, (float)(int32_t)begin[c]);
 }
 
 API int pack_by_rank(const vector_t *v, index_t start, index_t rows, index_t columns, uint64_t *mask)
@@ -153,24 +159,21 @@ API int pack_by_rank(const vector_t *v, index_t start, index_t rows, index_t col
     const uint32_t least = limit_of(v, 0), most = limit_of(v, columns - 1);
     float *x = malloc((columns + CHUNK) * sizeof(float));
     uint32_t *bits = malloc((columns + CHUNK) * sizeof(uint32_t)), limits[CELLS + 1];
-    uint32_t *list = malloc((columns + 1) * sizeof(uint32_t));
-    uint8_t *kept = malloc(columns), *cell = malloc(columns), *open = malloc(columns);
-    const int enough = x && bits && list && kept && cell && open;
+    uint32_t *list = malloc((columns + LANES) * sizeof(uint32_t));
+    uint8_t *kept = malloc(columns), *cell = malloc(columns);
+    const int enough = x && bits && list && kept && cell;
     for (index_t row = 0; enough && row < rows; row++) {
         float largest = 0;
+        index_t unsure = 0, unknown = 0;
         for (index_t at = 0; at < columns; at += CHUNK) {
             const int n = columns - at < CHUNK ? columns - at : CHUNK;
             const index_t from = row * columns + at;
-            const float here = look(v, start, from, n, least, most, x + at, bits + at, kept + at, open + at);
+            const float here = look(v, start, from, n, least, x + at, bits + at, kept + at);
             largest = here > largest ? here : largest;
+            unsure += pick_between(bits + at, n, least, most, (uint32_t)at, list + unsure);
         }
         const double step = largest > 0 ? (CELLS - 1) / (double)largest : 0;
         spread(v, x, columns, step < 1e38 ? (float)step : 1e38f, cell, limits);
-        index_t unsure = 0, unknown = 0;
-        for (index_t i = 0; i < columns; i++) {
-            list[unsure] = (uint32_t)i;
-            unsure += open[i];
-        }
         for (index_t u = 0; u < unsure; u++) {
             const uint32_t i = list[u], number = bits[i];
             const int surely = number < limits[cell[i]];
@@ -187,6 +190,5 @@ API int pack_by_rank(const vector_t *v, index_t start, index_t rows, index_t col
     free(list);
     free(kept);
     free(cell);
-    free(open);
     return enough;
 }

@@ -51,8 +51,24 @@ static index_t pick(const float *restrict x, int n, float low, float high, index
     return found;
 }
 
-/* For each of m brackets: `above` counts magnitudes above high, `found` those in [low, high], which go to inside[b];
-   room for count + 16 each. Brackets of one value are counted alone. */
+/* Magnitudes of a run in any order. */
+static void magnitudes(const vector_t *v, index_t start, index_t at, int n, float *restrict out)
+{
+    if (n == CHUNK && !v->drop && v->match == 1.0f && !v->cuts && all_bfloat16(v, 1)) {
+        const uint16_t *x = (const uint16_t *)v->model.data + at, *y = (const uint16_t *)v->base.data + at;
+        for (int i = 0; i < CHUNK; i += 2 * LANES) {
+            const bits_t model = bits_at(x + i), base = bits_at(y + i);
+            put(out + i, magnitude(even(model) - even(base)), LANES);
+            put(out + i + LANES, magnitude(odd(model) - odd(base)), LANES);
+        }
+    } else {
+        load_vector(v, start, at, n, out);
+        for (int i = 0; i < n; i++) out[i] = fabsf(out[i]);
+    }
+}
+
+/* For each of m brackets: `above` counts magnitudes above high, `found` those in [low, high], which go to inside[b]
+   in any order; room for count + 16 each. Brackets of one value are counted alone. */
 API void count_inside(const vector_t *v, index_t start, index_t count, index_t m, const float *low, const float *high,
                       index_t *above, index_t *found, float **inside)
 {
@@ -60,8 +76,7 @@ API void count_inside(const vector_t *v, index_t start, index_t count, index_t m
     memset(above, 0, m * sizeof(index_t));
     memset(found, 0, m * sizeof(index_t));
     EACH_CHUNK(count) {
-        load_vector(v, start, at, n, x);
-        for (int i = 0; i < n; i++) x[i] = fabsf(x[i]);
+        magnitudes(v, start, at, n, x);
         for (int b = 0; b < m; b++) {
             if (low[b] == high[b]) {
                 int larger = 0, equal = 0;

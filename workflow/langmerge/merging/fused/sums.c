@@ -18,139 +18,265 @@ API int all_finite(values_t values, index_t count)
     return !bad;
 }
 
+enum { PAIRS = FEW * (FEW + 1) / 2, HALF = LANES / 2 };
+
+typedef float half_t __attribute__((vector_size(HALF * 4)));
+typedef double wide_t __attribute__((vector_size(HALF * 8)));
+
+INLINE wide_t wide_at(const float *place)
+{
+    half_t x;
+    memcpy(&x, place, sizeof x);
+    return __builtin_convertvector(x, wide_t);
+}
+
+INLINE wide_t multiply_add_wide(wide_t a, wide_t b, wide_t c)
+{
+#if defined(__AVX512F__)
+    return _mm512_fmadd_pd(a, b, c);
+#elif defined(__AVX2__)
+    return _mm256_fmadd_pd(a, b, c);
+#else
+    for (int l = 0; l < HALF; l++) c[l] = fma(a[l], b[l], c[l]);
+    return c;
+#endif
+}
+
+INLINE int dots_of(const int k, const vector_t *v, index_t count, double *grams)
+{
+    const int pairs = k * (k + 1) / 2;
+    wide_t few[PAIRS], one[FEW]; /* of few vectors in registers */
+    wide_t *sums = k <= FEW ? few : aligned_alloc(sizeof(wide_t), pairs * sizeof(wide_t));
+    wide_t *column = k <= FEW ? one : aligned_alloc(sizeof(wide_t), k * sizeof(wide_t));
+    float *x = aligned_alloc(sizeof(wide_t), k * CHUNK * sizeof(float));
+    const int enough = sums && column && x;
+    int place = 0;
+    if (enough) memset(sums, 0, pairs * sizeof(wide_t));
+    if (enough) EACH_CHUNK(count) {
+        differences(v, k, at, n, x);
+        for (int i = 0; i < CHUNK; i += HALF) {
+            int pair = 0;
+            UNROLLED for (int j = 0; j < k; j++) column[j] = wide_at(x + j * CHUNK + i);
+            UNROLLED for (int a = 0; a < k; a++)
+                UNROLLED for (int b = a; b < k; b++, pair++)
+                    sums[pair] = multiply_add_wide(column[a], column[b], sums[pair]);
+        }
+    }
+    for (int a = 0; enough && a < k; a++)
+        for (int b = a; b < k; b++, place++) {
+            double total = 0;
+            for (int l = 0; l < HALF; l++) total += sums[place][l];
+            grams[a * k + b] += total;
+            if (a != b) grams[b * k + a] += total;
+        }
+    if (k > FEW) free(sums), free(column);
+    free(x);
+    return enough;
+}
+
 /* grams[i][j] += v_i . v_j in float64. */
 API int dots(const vector_t *v, index_t k, index_t count, double *grams)
 {
-    double *x = aligned_alloc(64, k * CHUNK * sizeof(double));
-    float part[CHUNK];
-    if (x == NULL) return 0;
-    EACH_CHUNK(count) {
-        for (int j = 0; j < k; j++) {
-            double *restrict wide = x + j * CHUNK;
-            difference(v[j].model, v[j].base, at, n, part);
-            memset(part + n, 0, (CHUNK - n) * sizeof(float));
-            for (int i = 0; i < CHUNK; i++) wide[i] = part[i];
-        }
-        for (int a = 0; a < k; a++)
-            for (int b = a; b < k; b++) {
-                const double *restrict one = x + a * CHUNK, *restrict two = x + b * CHUNK;
-                double lanes[LANES] = {0}, total = 0;
-                for (int i = 0; i < CHUNK; i += LANES)
-                    for (int l = 0; l < LANES; l++) lanes[l] = fma(one[i + l], two[i + l], lanes[l]);
-                for (int l = 0; l < LANES; l++) total += lanes[l];
-                grams[a * k + b] += total;
-                if (a != b) grams[b * k + a] += total;
-            }
-    }
-    free(x);
-    return 1;
+    return WITH_MODELS((int)k, dots_of, v, count, grams);
 }
 
-/* Dot products of task vectors, and entries (pulled both up and down, changed at all). */
+/* Of one column of k vectors: products for each pair, and whether entries are pulled both up and down, or at all. */
+INLINE void describe_column(const int k, const lanes_t *x, lanes_t *restrict sums, bits_t *restrict both,
+                            bits_t *restrict any)
+{
+    lanes_t highest = x[0], lowest = x[0];
+    int pair = 0;
+    UNROLLED for (int a = 0; a < k; a++)
+        UNROLLED for (int b = a; b < k; b++, pair++) sums[pair] = multiply_add(x[a], x[b], sums[pair]);
+    UNROLLED for (int j = 1; j < k; j++) {
+        highest = larger(x[j], highest);
+        lowest = smaller(x[j], lowest);
+    }
+    const bits_t up = (bits_t)(highest > 0), down = (bits_t)(lowest < 0); /* all ones: yes */
+    *both -= up & down;
+    *any -= up | down;
+}
+
+/* The columns of one chunk. Of bfloat16 a column is every second entry, as the order of sums does not matter. */
+INLINE void describe_chunk(const int k, const vector_t *v, index_t at, int n, int halves, float *restrict buffer,
+                           lanes_t *restrict column, lanes_t *restrict sums, index_t *counts)
+{
+    bits_t both = {0}, any = {0};
+    if (halves && n == CHUNK) {
+        const uint16_t *base = (const uint16_t *)v->base.data + at;
+        for (int i = 0; i < CHUNK; i += 2 * LANES) {
+            const bits_t from = bits_at(base + i);
+            UNROLLED for (int j = 0; j < k; j++)
+                column[j] = even(bits_at((const uint16_t *)v[j].model.data + at + i)) - even(from);
+            describe_column(k, column, sums, &both, &any);
+            UNROLLED for (int j = 0; j < k; j++)
+                column[j] = odd(bits_at((const uint16_t *)v[j].model.data + at + i)) - odd(from);
+            describe_column(k, column, sums, &both, &any);
+        }
+    } else {
+        differences(v, k, at, n, buffer);
+        for (int i = 0; i < CHUNK; i += LANES) {
+            UNROLLED for (int j = 0; j < k; j++) column[j] = lanes_at(buffer + j * CHUNK + i);
+            describe_column(k, column, sums, &both, &any);
+        }
+    }
+    EACH_LANE counts[0] += both[l], counts[1] += any[l];
+}
+
+INLINE int describe_of(const int k, const vector_t *v, index_t count, double *grams, index_t *counts)
+{
+    const int pairs = k * (k + 1) / 2, halves = all_bfloat16(v, k);
+    lanes_t few[PAIRS], one[FEW]; /* of few vectors in registers */
+    lanes_t *sums = k <= FEW ? few : aligned_alloc(sizeof(lanes_t), pairs * sizeof(lanes_t));
+    lanes_t *column = k <= FEW ? one : aligned_alloc(sizeof(lanes_t), k * sizeof(lanes_t));
+    float *buffer = aligned_alloc(sizeof(lanes_t), k * CHUNK * sizeof(float));
+    double *totals = calloc(pairs * LANES, sizeof(double));
+    const int enough = sums && column && buffer && totals;
+    int finite = 1, pair = 0;
+    if (enough) EACH_CHUNK(count) {
+        memset(sums, 0, pairs * sizeof(lanes_t));
+        describe_chunk(k, v, at, n, halves, buffer, column, sums, counts);
+        for (int p = 0; p < pairs; p++)
+            EACH_LANE totals[p * LANES + l] += (double)sums[p][l];
+    }
+    for (int a = 0; enough && a < k; a++)
+        for (int b = a; b < k; b++, pair++) {
+            double total = 0;
+            EACH_LANE total += totals[pair * LANES + l];
+            grams[a * k + b] = grams[b * k + a] = total;
+            finite &= isfinite(total) != 0;
+        }
+    if (k > FEW) free(sums), free(column);
+    free(buffer);
+    free(totals);
+    if (!enough || finite) return enough;
+    memset(grams, 0, k * k * sizeof(double));
+    return dots(v, k, count, grams);
+}
+
+/* Dot products of task vectors, summed in float32 within a chunk where that does not overflow, and numbers of entries
+   (pulled both up and down, changed at all). */
 API int describe(const vector_t *v, index_t k, index_t count, double *grams, double *counts)
 {
-    float *x = aligned_alloc(64, k * CHUNK * sizeof(float)), up[CHUNK], down[CHUNK];
-    index_t conflicting = 0, changed = 0;
-    if (x == NULL) return 0;
-    memset(grams, 0, k * k * sizeof(double));
-    EACH_CHUNK(count) {
-        int both = 0, any = 0;
-        for (int j = 0; j < k; j++) {
-            float *restrict change = x + j * CHUNK;
-            difference(v[j].model, v[j].base, at, n, change);
-            memset(change + n, 0, (CHUNK - n) * sizeof(float));
-            if (j == 0) {
-                memcpy(up, change, sizeof up);
-                memcpy(down, change, sizeof down);
-            }
-            for (int i = 0; i < CHUNK; i++) {
-                up[i] = change[i] > up[i] ? change[i] : up[i];
-                down[i] = change[i] < down[i] ? change[i] : down[i];
-            }
-        }
-        for (int i = 0; i < CHUNK; i++) {
-            both += (up[i] > 0) & (down[i] < 0);
-            any += (up[i] > 0) | (down[i] < 0);
-        }
-        conflicting += both;
-        changed += any;
-        for (int a = 0; a < k; a++)
-            for (int b = a; b < k; b++) grams[a * k + b] += dot(x + a * CHUNK, x + b * CHUNK);
-    }
-    for (int a = 0; a < k; a++)
-        for (int b = 0; b < a; b++) grams[a * k + b] = grams[b * k + a];
-    counts[0] = conflicting;
-    counts[1] = changed;
-    free(x);
-    return 1;
+    index_t found[2] = {0, 0};
+    const int enough = WITH_MODELS((int)k, describe_of, v, count, grams, found);
+    counts[0] = found[0];
+    counts[1] = found[1];
+    return enough;
 }
 
-static inline uint16_t rounded_bfloat16(float x)
+INLINE bits_t not_finite(lanes_t x) { return (bits_t)(((bits_t)x & 0x7FFFFFFFu) > 0x7F7FFFFFu); }
+
+/* Write the first n of x as `kind` to place; what they have become. */
+INLINE lanes_t rounded_to(const index_t kind, lanes_t x, int n, void *place)
 {
-    const uint32_t bits = to_bits(x);
-    return (uint16_t)((bits + 0x7FFFu + (bits >> 16 & 1)) >> 16);
+    if (kind == BFLOAT16) {
+        const bits_t bits = (bits_t)x, up = bits + 0x7FFFu + (bits >> 16 & 1);
+        const shorts_t upper = __builtin_convertvector(up >> 16, shorts_t);
+        memcpy(place, &upper, n * sizeof(uint16_t));
+        return (lanes_t)(up & 0xFFFF0000u);
+    }
+    if (kind == FLOAT16) {
+        _Float16 narrow[LANES];
+        EACH_LANE narrow[l] = (_Float16)x[l];
+        memcpy(place, narrow, n * sizeof(_Float16));
+        EACH_LANE x[l] = (float)narrow[l];
+        return x;
+    }
+    memcpy(place, &x, n * sizeof(float));
+    return x;
+}
+
+/* What rounding and the method changed, in lanes: |change|, |rounding|, change^2; changes that survive, changes. */
+typedef struct {
+    lanes_t moved, gone, square;
+    bits_t survived, changed;
+} tally_t;
+
+INLINE void tally(tally_t *tally, lanes_t exact, lanes_t after, lanes_t old)
+{
+    const lanes_t change = exact - old;
+    const bits_t changed = (bits_t)(exact != old);
+    tally->moved += magnitude(change);
+    tally->gone += magnitude(after - exact);
+    tally->square = multiply_add(change, change, tally->square);
+    tally->changed -= changed;
+    tally->survived -= changed & (bits_t)(after != old);
+}
+
+INLINE int finish_as(const index_t kind, const int counted, const float *exact, index_t count, void *rounded,
+                     values_t reference, double *sums)
+{
+    const index_t size = kind == FLOAT32 ? 4 : 2;
+    double totals[3][LANES] = {0};
+    index_t survived = 0, changed = 0;
+    bits_t bad = {0};
+    float old[CHUNK];
+    EACH_CHUNK(count) {
+        const float *x = exact + at;
+        char *place = (char *)rounded + at * size;
+        tally_t sum = {0};
+        int i = 0;
+        if (counted) {
+            load(reference, at, n, old);
+            memset(old + n, 0, (CHUNK - n) * sizeof(float));
+        }
+        for (; i + LANES <= n; i += LANES) {
+            const lanes_t now = lanes_at(x + i), after = rounded_to(kind, now, LANES, place + i * size);
+            bad |= not_finite(now) | not_finite(after);
+            if (counted) tally(&sum, now, after, lanes_at(old + i));
+        }
+        if (i < n) {
+            const lanes_t now = first_at(x + i, n - i), after = rounded_to(kind, now, n - i, place + i * size);
+            bad |= not_finite(now) | not_finite(after);
+            if (counted) tally(&sum, now, after, lanes_at(old + i));
+        }
+        EACH_LANE {
+            totals[0][l] += (double)sum.moved[l];
+            totals[1][l] += (double)sum.gone[l];
+            totals[2][l] += (double)sum.square[l];
+        }
+        EACH_LANE survived += sum.survived[l], changed += sum.changed[l];
+    }
+    if (counted) {
+        memset(sums, 0, 3 * sizeof(double));
+        for (int part = 0; part < 3; part++) EACH_LANE sums[part] += totals[part][l];
+        sums[3] = survived;
+        sums[4] = changed;
+    }
+    uint32_t any = 0;
+    EACH_LANE any |= bad[l];
+    return !any;
+}
+
+/* The sums of `finish` in float64. */
+static void sum_wide(const float *exact, index_t count, values_t rounded, values_t reference, double *sums)
+{
+    float after[CHUNK], old[CHUNK];
+    memset(sums, 0, 3 * sizeof(double));
+    EACH_CHUNK(count) {
+        load(rounded, at, n, after);
+        load(reference, at, n, old);
+        for (int i = 0; i < n; i++) {
+            const double x = exact[at + i], change = x - old[i];
+            sums[0] += fabs(change);
+            sums[1] += fabs(after[i] - x);
+            sums[2] += change * change;
+        }
+    }
 }
 
 /* Round `exact` to the output's type; whether all are finite. With sums: |change|, |rounding|, change^2, changes that
-   survive rounding, changes, all against the reference. */
+   survive rounding, changes, all against the reference; in float32 within a chunk where that does not overflow. */
 API int finish(const float *restrict exact, index_t count, void *rounded, index_t kind, values_t reference,
                double *sums)
 {
-    float after[CHUNK], old[CHUNK], change[CHUNK], lost[CHUNK];
-    index_t survived = 0, changed = 0;
-    uint32_t bad = 0;
-    if (sums) memset(sums, 0, 5 * sizeof(double));
-    EACH_CHUNK(count) {
-        const float *restrict x = exact + at;
-        for (int i = 0; i < n; i++) bad |= (to_bits(x[i]) & 0x7F800000u) == 0x7F800000u;
-        if (kind == BFLOAT16) {
-            uint16_t *restrict y = (uint16_t *)rounded + at;
-            for (int i = 0; i < n; i++) {
-                y[i] = rounded_bfloat16(x[i]);
-                after[i] = from_bits((uint32_t)y[i] << 16);
-                bad |= (y[i] & 0x7F80) == 0x7F80;
-            }
-        } else if (kind == FLOAT16) {
-            _Float16 *restrict y = (_Float16 *)rounded + at;
-            for (int i = 0; i < n; i++) {
-                y[i] = (_Float16)x[i];
-                after[i] = (float)y[i];
-                bad |= (to_bits(after[i]) & 0x7F800000u) == 0x7F800000u;
-            }
-        } else {
-            memcpy((float *)rounded + at, x, n * sizeof(float));
-            memcpy(after, x, n * sizeof(float));
-        }
-        if (sums) {
-            float moved[LANES] = {0}, gone[LANES] = {0};
-            int kept = 0, different = 0;
-            load(reference, at, n, old);
-            for (int i = 0; i < n; i++) {
-                change[i] = x[i] - old[i];
-                lost[i] = after[i] - x[i];
-                kept += (x[i] != old[i]) & (after[i] != old[i]);
-                different += x[i] != old[i];
-            }
-            memset(change + n, 0, (CHUNK - n) * sizeof(float));
-            memset(lost + n, 0, (CHUNK - n) * sizeof(float));
-            for (int i = 0; i < CHUNK; i += LANES)
-                for (int l = 0; l < LANES; l++) {
-                    moved[l] += fabsf(change[i + l]);
-                    gone[l] += fabsf(lost[i + l]);
-                }
-            double all = 0, rounding = 0;
-            for (int l = 0; l < LANES; l++) all += moved[l], rounding += gone[l];
-            if (!isfinite(all) || !isfinite(rounding)) {
-                all = rounding = 0;
-                for (int i = 0; i < n; i++) all += fabs((double)x[i] - old[i]), rounding += fabsf(lost[i]);
-            }
-            sums[0] += all;
-            sums[1] += rounding;
-            sums[2] += dot(change, change);
-            survived += kept;
-            changed += different;
-        }
-    }
-    if (sums) sums[3] = survived, sums[4] = changed;
-    return !bad;
+    int finite;
+    if (kind == BFLOAT16 && sums) finite = finish_as(BFLOAT16, 1, exact, count, rounded, reference, sums);
+    else if (kind == BFLOAT16) finite = finish_as(BFLOAT16, 0, exact, count, rounded, reference, sums);
+    else if (kind == FLOAT16) finite = finish_as(FLOAT16, sums != NULL, exact, count, rounded, reference, sums);
+    else finite = finish_as(FLOAT32, sums != NULL, exact, count, rounded, reference, sums);
+    if (sums && !(isfinite(sums[0]) && isfinite(sums[1]) && isfinite(sums[2])))
+        sum_wide(exact, count, (values_t){rounded, kind}, reference, sums);
+    return finite;
 }
