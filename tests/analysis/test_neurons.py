@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from langmerge.analysis import jackknife, neurons
+from langmerge import jackknife
+from langmerge.analysis import neurons
 from langmerge.analysis.neurons import RANKINGS, fit_thresholds, language_units, mutual_information, ranking_of
 from langmerge.analysis.precision import average_precision
 from langmerge.provenance import InputError
@@ -207,15 +208,6 @@ def test_jaccard():
     b = np.array([[True, False, True], [False, False, False]])
     assert neurons.jaccard(a, b)[0] == pytest.approx(1 / 3)
     assert np.isnan(neurons.jaccard(a, b)[1])
-
-
-def test_jackknife_of_a_mean_is_the_textbook_error():
-    values = np.random.default_rng(0).normal(size=20)
-    left_out = np.array([np.delete(values, i).mean() for i in range(20)])
-    assert jackknife.standard_error(left_out) == pytest.approx(values.std(ddof=1) / np.sqrt(20))
-    low, high = jackknife.interval(values.mean(), left_out)
-    assert (high - low) / 2 == pytest.approx(2.093 * values.std(ddof=1) / np.sqrt(20), rel=1e-3)
-    assert np.isnan(jackknife.standard_error(left_out[:1]))
 
 
 def test_jackknife_interval_of_clustered_rates_covers_the_planted_value():

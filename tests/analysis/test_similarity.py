@@ -9,7 +9,8 @@ import scipy.linalg
 import torch
 from safetensors.torch import save_file
 
-from langmerge.analysis import cka, jackknife, similarity
+from langmerge import jackknife
+from langmerge.analysis import cka, similarity
 from langmerge.analysis.languages import language_pairs, regress_out, span_lengths
 from langmerge.analysis.observations import read_summary
 from langmerge.analysis.representations import write_similarity

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from langmerge.landscape.alignment import align, interval, jackknife, rows
+from langmerge.jackknife import interval
+from langmerge.landscape.alignment import align, left_out, rows
 
 
 def cosine(x, y):
@@ -50,7 +51,7 @@ def test_every_statistic_is_what_the_gradients_themselves_give(gradients):
 
 def test_leaving_a_block_out_is_not_having_it(gradients):
     g, sizes = gradients
-    found = jackknife(gram_of(g), sizes)
+    found = left_out(gram_of(g), sizes)
     kept = [0, 1, 2, 3, 5]
     fewer = align(gram_of(g[:, kept]), sizes[:, kept])
     for name in ("cosine", "cosine_debiased", "l2", "norm"):
@@ -91,7 +92,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     hits = 0
     for _ in range(300):
         gram, sizes = gram_of(drawn(generator, truth, 16, 0.25)), np.ones((2, 16))
-        low, high = interval(align(gram, sizes).cosine_debiased, jackknife(gram, sizes).cosine_debiased)
+        low, high = interval(align(gram, sizes).cosine_debiased, left_out(gram, sizes).cosine_debiased)
         hits += low[0, 1] <= 0.5 <= high[0, 1]
     assert 0.91 <= hits / 300 <= 0.99
 

@@ -165,7 +165,10 @@ def test_every_table_has_its_columns_and_a_second_run_gives_the_same(tmp_path, f
         assert (finished / f"{name}.csv").read_text().splitlines()[0] == ",".join(columns)
     again = run(tmp_path / "again", folders, pairs)
     assert (again / "manifest.json").read_bytes() == (finished / "manifest.json").read_bytes()
-    assert json.loads((finished / "cost.json").read_text())["tokens"] > 0
+    cost = json.loads((finished / "cost.json").read_text())
+    assert cost["tokens"] > 0
+    # the libraries, which the prediction leaves out, are most of a survey of tiny models
+    assert 0 < cost["predicted_memory_bytes"] < cost["peak_memory_bytes"]
 
 
 def test_all_languages_and_a_chosen_plane(tmp_path, folders, pairs):

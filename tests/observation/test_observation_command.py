@@ -68,6 +68,7 @@ def test_an_observation_says_what_it_holds(run, save_model, pairs):
     assert rows.counts.sum() == counts.tokens.sum() and len(rows.vocabulary) == rows.counts.shape[-1]
     cost = read_json(out / "cost.json")
     assert cost["tokens"] > 2 * 20 * 10 and cost["device"] == "cpu" and cost["flops"] > 0
+    assert cost["array_bytes"] == cost["predicted_array_bytes"] > 4 * counts.events.size
 
     losses = pd.read_csv(out / "losses.csv")
     assert list(losses) == ["direction", "id", "block", "source_tokens", "target_tokens", "target_bytes", "nll"]

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from langmerge.weighing import sums
-from langmerge.weighing.intervals import jackknife, of_mean
 from langmerge.weighing.trimming import kept_entries, kth_largest
 
 
@@ -203,28 +202,3 @@ def test_the_threshold_is_the_value_itself(generator, rank):
     expected = values.abs().sort(dim=1, descending=True).values[:, rank - 1]
     for size in (7, 200):
         assert torch.equal(kth_largest(lambda size=size: values.split(size, 1), rank), expected)
-
-
-# ---- intervals -----------------------------------------------------------------------------------------------------
-
-
-def test_the_jackknife_of_a_mean_is_students(generator):
-    x = generator.standard_normal(12)
-    left_out = np.array([np.delete(x, i).mean() for i in range(12)])
-    assert jackknife(x.mean(), left_out) == pytest.approx(of_mean(x))
-    assert all(map(math.isnan, of_mean(x[:1])))
-    assert all(map(math.isnan, jackknife(np.array(1.0), np.ones(1))))
-
-
-def test_intervals_hold_the_truth_as_often_as_they_say(generator):
-    """A ratio of sums over 25 tensors of a cosine of 0.3 on the average: 95 % of the intervals, within noise."""
-    held = 0
-    for _ in range(300):
-        a = generator.standard_normal((25, 40))
-        b = 0.3 * a + math.sqrt(1 - 0.09) * generator.standard_normal((25, 40))
-        x, y, z = (a * b).sum(1), (a * a).sum(1), (b * b).sum(1)
-        cosine = lambda keep, x=x, y=y, z=z: x[keep].sum() / math.sqrt(y[keep].sum() * z[keep].sum())  # noqa: E731
-        every = np.arange(25)
-        low, high = jackknife(cosine(every), np.array([cosine(every != i) for i in every]))
-        held += low <= 0.3 <= high
-    assert 0.91 < held / 300 < 0.98

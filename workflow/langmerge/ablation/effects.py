@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
 
-from langmerge.analysis import jackknife
+from langmerge import jackknife
 
 LEVEL = 0.95
 
@@ -53,7 +52,7 @@ def effect(intact: np.ndarray, off: np.ndarray, random: np.ndarray, sizes: np.nd
     draws = others.shape[1]
     null = float(others[0].mean())
     spread = others[0].std(ddof=1) * np.sqrt(1 + 1 / draws) if draws > 1 else np.nan
-    half = float(stdtrit(draws - 1, 0.5 + LEVEL / 2) * spread) if draws > 1 else np.nan
+    half = float(jackknife.half_width(spread, draws, LEVEL))
     low, high = jackknife.interval(cost[0], cost[1:], LEVEL)
     excess_low, excess_high = jackknife.interval(excess[0], excess[1:], LEVEL)
     return Effect(

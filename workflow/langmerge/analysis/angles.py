@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from langmerge.analysis import jackknife
+from langmerge import jackknife
 from langmerge.analysis.cka import centre
 
 MOST = 64  # dimensions of a subspace, the paper's number

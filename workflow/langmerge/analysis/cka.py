@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from langmerge.analysis import jackknife
+from langmerge import jackknife
 
 LEAST = 4
 SINK = 100.0  # channels with more than this multiple of the median variance are taken for sinks

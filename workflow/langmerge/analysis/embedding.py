@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from scipy.special import entr
 
-from langmerge.analysis import jackknife
+from langmerge import jackknife
 from langmerge.analysis.observations import Rows
 from langmerge.csv_files import Row
 from langmerge.spans import SPANS

@@ -20,7 +20,8 @@ from itertools import chain
 
 import numpy as np
 
-from langmerge.analysis import jackknife, neurons
+from langmerge import jackknife
+from langmerge.analysis import neurons
 from langmerge.analysis.neurons import Ranking, Thresholds
 
 SPLITS = 40  # of the baseline into halves

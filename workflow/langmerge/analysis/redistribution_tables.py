@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from langmerge.analysis import families, jackknife, neurons, redistribution
+from langmerge import jackknife
+from langmerge.analysis import families, neurons, redistribution
 from langmerge.analysis.observations import Summary, read_counts
 from langmerge.analysis.redistribution import Baseline, Changes, Estimate, Firing
 from langmerge.csv_files import Row, write_csv

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import stdtrit
 
-from langmerge import models
-from langmerge.analysis import cka, jackknife, similarity
+from langmerge import jackknife, models
+from langmerge.analysis import cka, similarity
 from langmerge.analysis.languages import language_of, language_pairs, regress_out, span_lengths
 from langmerge.analysis.observations import Summary, read_representation
 from langmerge.csv_files import Row, write_csv
@@ -99,7 +98,7 @@ def language_rows(
     ``names`` [K] are language and direction. CKA is debiased; its null is the mean over shuffled sentences.
     """
     found = cka.compare(stack, blocks, permutations, seed)
-    width = stdtrit(max(1, len(np.unique(blocks)) - 1), 0.5 + LEVEL / 2) * found.standard_error
+    width = jackknife.half_width(found.standard_error, len(np.unique(blocks)), LEVEL)
     every = [
         ("cka", a, b, _row((v, v - width[a, b], v + width[a, b]), stack.shape[1], float(found.null_mean[a, b])))
         for a, b in pairs

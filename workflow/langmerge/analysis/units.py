@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from langmerge.analysis import jackknife, neurons
+from langmerge import jackknife
+from langmerge.analysis import neurons
 from langmerge.analysis.neurons import Ranking, Thresholds
 from langmerge.analysis.selection import (
     LeftOut,

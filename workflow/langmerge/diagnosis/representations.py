@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from langmerge.analysis import jackknife
+from langmerge import jackknife
 from langmerge.analysis.cka import centre, hsic_table
 from langmerge.landscape.losses import TOKENS
 from langmerge.prompts import Encoded

@@ -18,9 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
 
-LEVEL = 0.95
+from langmerge.jackknife import interval
 
 
 @dataclass(frozen=True)
@@ -84,21 +83,10 @@ def align(gram: np.ndarray, sizes: np.ndarray, kept: np.ndarray | None = None) -
     )
 
 
-def jackknife(gram: np.ndarray, sizes: np.ndarray) -> Alignment:
+def left_out(gram: np.ndarray, sizes: np.ndarray) -> Alignment:
     """:func:`align` with one block left out of all languages at a time, [G, K, K]."""
     blocks = gram.shape[1]
     return align(gram, sizes, np.ones((blocks, blocks)) - np.eye(blocks))
-
-
-def interval(estimate: np.ndarray, left_out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Delete-one-block jackknife interval of ``estimate`` [...] from ``left_out`` [G, ...]: Student's t, G - 1 degrees.
-
-    NaN where an estimate without some block is not defined.
-    """
-    blocks = len(left_out)
-    error = np.sqrt((blocks - 1) / blocks * ((left_out - left_out.mean(0)) ** 2).sum(0))
-    half = stdtrit(blocks - 1, 0.5 + LEVEL / 2) * error
-    return estimate - half, estimate + half
 
 
 @dataclass(frozen=True)
@@ -127,7 +115,7 @@ def _ceilings(own: np.ndarray) -> dict[str, np.ndarray]:
 
 def rows(gram: np.ndarray, sizes: np.ndarray) -> Iterator[Row]:
     """Every statistic of every two languages, and of each with itself the norm and ``cosine_half``."""
-    whole, without = align(gram, sizes), jackknife(gram, sizes)
+    whole, without = align(gram, sizes), left_out(gram, sizes)
     ceilings = _ceilings(np.diagonal(whole.cosine_half))
     for measure in ("cosine", "cosine_debiased", "cosine_half", "l2"):
         value = getattr(whole, measure)

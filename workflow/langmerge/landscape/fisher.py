@@ -21,12 +21,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from langmerge.host_memory import FISHER as ELEMENTS
 from langmerge.landscape.gradients import each_gradient
 from langmerge.landscape.layers import ALL, layer_of
 from langmerge.landscape.losses import batch_losses, make_batch
 from langmerge.prompts import Encoded
-
-ELEMENTS = 2**21  # of each of the 2 K files held at once
 
 
 def diagonal_fisher(model: Any, encoded: Sequence[Encoded]) -> dict[str, torch.Tensor]:

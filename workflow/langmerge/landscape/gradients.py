@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from langmerge.host_memory import BLOCK_GRADIENTS as BUDGET
 from langmerge.landscape.layers import ALL, layer_of
 from langmerge.landscape.losses import Batch, batch_losses
 
-BUDGET = {"cpu": 2**29, "cuda": 2**33}  # bytes of block gradients that are held at once
 COLUMNS = 2**16  # of the block gradients that are multiplied at once, in fp64
 
 

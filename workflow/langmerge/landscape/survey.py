@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from langmerge import models, provenance
+from langmerge import host_memory, models, provenance
 from langmerge.csv_files import Row, write_csv
 from langmerge.landscape import alignment, fisher, gradients, layers, line, plane
 from langmerge.landscape.losses import Batch, make_batches, sentence_losses
@@ -244,7 +244,7 @@ def encode_alike(folders: Mapping[str, Path], prompt: Prompt, sentences: Sequenc
 def survey(
     spec: Mapping[str, Any], sentences: Sequence[Sentences], shared: bool, folders: Mapping[str, Path], out: Path
 ) -> dict[str, Any]:
-    """Write all tables and ``summary.json`` into ``out``; return the costs (tokens, flops, device)."""
+    """Write all tables and ``summary.json`` into ``out``; return the costs: tokens, flops, device, predicted memory."""
     found = Survey(spec, sentences, folders)
     along, barriers = found.lines() if spec["pairs"] == "all" else ([], [])
     places, plane_summary = found.plane()
@@ -270,4 +270,12 @@ def survey(
             "units": {"loss": "bits per byte of the target", "x, y, distances": "2-norm of the weights"},
         },
     )
-    return found.cost
+    return {**found.cost, "predicted_memory_bytes": _predicted_memory(found)}
+
+
+def _predicted_memory(found: Survey) -> int:
+    """What :mod:`langmerge.host_memory` says that a survey holds on the host, libraries and activations apart."""
+    numbers = [weight.numel() for weight in found.model.parameters()]
+    kind, languages = found.model.device.type, len(found.samples)
+    needs = host_memory.landscape(sum(numbers), max(numbers), len(found.labels), languages, found.spec["blocks"], kind)
+    return needs.device if kind == "cpu" else needs.host

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -12,9 +11,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from langmerge.observation.meters import Meter, Where, span_sums
+from langmerge.observation.meters import Meter
 from langmerge.observation.sites import Tap, taps
 from langmerge.observation.store import Pooled
+from langmerge.observation.windows import window
 from langmerge.prompts import Encoded
 from langmerge.provenance import InputError
 from langmerge.spans import SPANS, Batch, by_length, collate, positions
@@ -73,12 +73,7 @@ class Watch:
 
     def expect(self, batch: Batch, directions: torch.Tensor, blocks: torch.Tensor) -> None:
         """Say what the next forward pass reads; ``directions`` and ``blocks`` [B] belong to its sequences."""
-        inside = batch.mask.any(0).any(0).nonzero()
-        # A view without the template before the first span and the padding after the last
-        self._low, self._high = int(inside[0]), int(inside[-1]) + 1
-        members = functional.one_hot(directions, self._n_directions).float()
-        mask = batch.mask[:, :, self._low : self._high]
-        self._where = Where(mask, mask.sum(-1), directions, members, directions * self._n_blocks + blocks)
+        self._where = window(batch, directions, blocks, self._n_directions, self._n_blocks)
         self._last, self._rows = batch.last, torch.arange(len(batch.ids), device=batch.ids.device)[:, None]
         self.pooled = []
 
@@ -96,7 +91,7 @@ class Watch:
         found = []
         for pool in self._pools:
             if pool == "mean":
-                sums = span_sums(self._where.mask, states[:, self._low : self._high]) if sums is None else sums
+                sums = self._where.sums(states) if sums is None else sums
                 found.append((sums / self._where.tokens[:, :, None]).float())
             else:
                 found.append(states[self._rows, self._last].float())
@@ -110,9 +105,8 @@ class Watch:
         def look(states: torch.Tensor) -> None:
             sums = None
             if meter is not None:
-                values = states[:, self._low : self._high]
-                sums = span_sums(self._where.mask, values)
-                meter.take(point.layer, values, sums, self._where)
+                sums = self._where.sums(states)
+                meter.take(point.layer, states, sums, self._where)
             if pools:
                 self.pooled.append(self.pool(states, sums))
 
@@ -144,8 +138,8 @@ def target_losses(model: Any, states: torch.Tensor, batch: Batch, encoded: Seque
     total = torch.zeros(len(spans), dtype=torch.float64, device=states.device)
     for r, t in zip(row.split(size), place.split(size), strict=True):
         logits = _logits(model, states[r, t - 1])
-        picked = logits.gather(1, batch.ids[r, t][:, None])[:, 0]
-        total.index_add_(0, r, (logits.logsumexp(-1) - picked).double())
+        each = functional.cross_entropy(logits, batch.ids[r, t], reduction="none")
+        total.index_add_(0, r, each.double())
     return total.cpu().numpy()
 
 
@@ -188,22 +182,20 @@ def _units(point: Tap, width: int) -> int:
 
 
 @torch.inference_mode()
-def observe(
+def passes(
     model: Any, task: Task, meters: Mapping[str, Meter], pools: Sequence[str], out: Pooled | None,
     tokens_per_batch: int | None = None,
-) -> np.ndarray:  # fmt: skip
-    """Read all of ``task`` once with a causal language model, on the device where it lies.
+) -> Iterator[tuple[list[int], np.ndarray]]:  # fmt: skip
+    """Read ``task`` once with a causal language model, on the device where it lies, batch by batch.
 
-    Fills ``meters`` and ``out``; returns the summed nats of each target, fp64 [N]. :class:`InputError` for
-    architectures without gated MLPs.
+    Fills ``meters`` and ``out``; gives the rows of each batch and the summed nats of their targets, fp64 [B].
+    :class:`InputError` for architectures without gated MLPs.
     """
     check_head(model)
     device, layers = model.device, model.config.get_text_config().num_hidden_layers
     directions, blocks = (torch.from_numpy(values).to(device) for values in (task.directions, task.blocks))
-    losses = np.zeros(len(task.encoded))
     budget = tokens_per_batch or TOKENS_PER_BATCH.get(device.type, 1024)
-    with contextlib.ExitStack() as stack:
-        watch = stack.enter_context(Watch(taps(model, layers, list(meters)), meters, task, pools))
+    with Watch(taps(model, layers, list(meters)), meters, task, pools) as watch:
         for rows in schedule(task, budget):
             batch = collate(task.encoded, rows, task.align, device)
             watch.expect(batch, directions[batch.rows], blocks[batch.rows])
@@ -213,5 +205,15 @@ def observe(
             ).last_hidden_state
             if out is not None:
                 out.put(batch.rows, torch.stack([*watch.pooled, watch.pool(states)], 2))
-            losses[rows] = target_losses(model, states, batch, task.encoded)
+            yield rows, target_losses(model, states, batch, task.encoded)
+
+
+def observe(
+    model: Any, task: Task, meters: Mapping[str, Meter], pools: Sequence[str], out: Pooled | None,
+    tokens_per_batch: int | None = None,
+) -> np.ndarray:  # fmt: skip
+    """All :func:`passes` of a model over ``task``; the summed nats of each target, fp64 [N]."""
+    losses = np.zeros(len(task.encoded))
+    for rows, nats in passes(model, task, meters, pools, out, tokens_per_batch):
+        losses[rows] = nats
     return losses

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from langmerge import models, provenance
+from langmerge import host_memory, models, provenance
 from langmerge.csv_files import write_csv
 from langmerge.observation.forward import Task, meters_of, observe, pilot, site_shapes
 from langmerge.observation.meters import Meter
@@ -108,7 +108,8 @@ def observe_model(
     baseline: Path | None,
     out: Path,
 ) -> dict[str, Any]:
-    """Write the observation of the model in ``folder`` into ``out``; return the costs (tokens, flops, device).
+    """Write the observation of the model in ``folder`` into ``out``; return the costs: tokens, flops, device, and
+    the bytes of its arrays, as :mod:`langmerge.host_memory` predicts them and as they were.
 
     The forward pass is in fp32 unless ``spec["dtype"]`` says ``bfloat16``: what fine-tuning changes in a weight is
     often smaller than bf16 can hold.
@@ -160,7 +161,8 @@ def observe_model(
     pooled = Pooled(out / "representations.safetensors", sizes, spec["pools"], layers, width)
     losses = observe(model, task, meters, spec["pools"], pooled)
     pooled.close()
-    write_tensors(out / "counts.safetensors", count_tensors(meters, task))
+    counts = count_tensors(meters, task)
+    write_tensors(out / "counts.safetensors", counts)
     thresholds = {f"{site}/tau": meter.tau.cpu().numpy() for site, meter in meters.items()}
     thresholds |= {f"{site}/edges": m.cuts.cpu().numpy() for site, m in meters.items() if m.cuts is not None}
     write_tensors(out / THRESHOLDS, thresholds)
@@ -170,4 +172,13 @@ def observe_model(
     lengths = [len(sequence.ids) for sequence in task.encoded]
     # a third of a training step: the forward pass alone
     per_token = models.training_flops_per_token(config, round(np.mean(lengths))) / 3
-    return {"tokens": sum(lengths), "flops": per_token * sum(lengths), "device": str(models.device())}
+    seen = len(counts["embedding/vocabulary"])
+    return {
+        "tokens": sum(lengths),
+        "flops": per_token * sum(lengths),
+        "device": str(models.device()),
+        "predicted_array_bytes": host_memory.observation(
+            shapes, task.n_directions, task.n_blocks, spec["bins"], vocabulary=seen
+        )["total"],
+        "array_bytes": sum(meter.nbytes for meter in meters.values()) + counts["embedding/rows"].nbytes,
+    }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from langmerge import host_memory
 from langmerge.config.analysis import Analysis
 from langmerge.plan.graph import Draft, Job, direction, directions_of, group_name
 
@@ -34,11 +37,22 @@ def add_measurements(draft: Draft, seed: int, group: str, specialists: list[str]
         "prompt": draft.prompt(),
         "directions": directions,
     }
+    memory = _memory(draft.sizes, spec)
     for label, name in names.items():
         inputs = {"model": draft.folder_of(seed, name, "analysis"), **draft.pairs(study.languages)}
         if label != BASELINE:
             inputs["thresholds"] = f"{root}/{BASELINE}"
-        draft.add_job(Job("observe_model", f"{root}/{label}", spec, inputs, modules=("langmerge.observation",), gpus=1))
+        draft.add_job(
+            Job(
+                "observe_model",
+                f"{root}/{label}",
+                spec,
+                inputs,
+                modules=("langmerge.observation",),
+                gpus=1,
+                memory=memory,
+            )
+        )
     compared = {
         **analysis.model_dump(mode="json", include=COMPARED),
         "models": list(names),
@@ -48,6 +62,14 @@ def add_measurements(draft: Draft, seed: int, group: str, specialists: list[str]
     observations = {f"observations/{label}": f"{root}/{label}" for label in names}
     folder = f"{draft.root}/measurements/seed{seed}/{title}"
     draft.add_job(Job("measure_models", folder, compared, observations, modules=("langmerge.analysis",), gpus=1))
+
+
+def _memory(sizes: host_memory.Sizes | None, spec: dict[str, Any]) -> float:
+    """Bytes of an observation's arrays, as if every token of the vocabulary occurred; 0 for unknown sizes."""
+    if sizes is None:
+        return 0.0
+    sites, directions = sizes.sites(spec["sites"]), len(spec["directions"])
+    return host_memory.observation(sites, directions, spec["blocks"], spec["bins"], sizes.vocabulary)["total"]
 
 
 def _bins(analysis: Analysis) -> int:

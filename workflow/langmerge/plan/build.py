@@ -70,7 +70,7 @@ NOT_REPORTED: dict[str, Any] = {"hardware": True, "base": {"train": SPEED}, "spe
 def _add_report(draft: Draft, comparisons: str) -> None:
     """The report reads scores, comparisons, measurements and costs; never weights."""
     inputs = {"comparisons": comparisons, "corpora_check": f"{draft.root}/corpora_check"}
-    inputs |= add_harness(draft, draft.study.evaluation.harness, draft.study.evaluation.harness_limit)
+    inputs |= add_harness(draft, draft.study.evaluation)
     inputs |= {f"systems/{system.key}": system.folder for system in draft.systems}
     for rule, place in (
         ("measure_models", "measurements"),

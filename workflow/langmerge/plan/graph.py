@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from langmerge.config import Import, LanguageStudy, Study
+from langmerge.host_memory import Sizes
 from langmerge.provenance import InputError
 
 SNAPSHOT = "@"  # `en-es@40` is the model en-es after 40 steps
@@ -22,7 +23,8 @@ class Job:
 
     ``folder`` is the result and the job's identity. ``inputs`` maps names to folders of other jobs' results (or of
     snapshots inside them), ``files`` lists data files that are read besides. ``modules`` are the code that the job
-    runs. ``tokens``, ``flops`` and ``disk`` (bytes) are predictions.
+    runs. ``tokens``, ``flops``, ``disk`` and ``memory`` (bytes) are predictions; ``memory`` are the arrays that looking
+    inside models holds on the host (0: not predicted).
     """
 
     rule: str
@@ -36,6 +38,7 @@ class Job:
     tokens: float = 0.0
     flops: float = 0.0
     disk: float = 0.0
+    memory: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Plan:
 
 
 class Graph:
-    """A plan under construction. ``parameters`` is the size of a model, for predictions."""
+    """A plan under construction. ``parameters`` and ``sizes`` (None: unknown) are those of a model, for predictions."""
 
     def __init__(self, name: str, root: str) -> None:
         self.name, self.root = name, f"{root}/{name}"
@@ -92,6 +95,7 @@ class Graph:
         self.systems: list[System] = []
         self.jobs: dict[str, Job] = {}
         self.parameters = 0.0
+        self.sizes: Sizes | None = None
 
     def add_job(self, job: Job) -> None:
         """Add a job; two jobs cannot make the same folder."""

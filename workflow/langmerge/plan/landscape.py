@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from langmerge.host_memory import Sizes, landscape
 from langmerge.plan.graph import Draft, Job, direction, directions_of, group_name
 from langmerge.provenance import InputError
 
@@ -40,5 +43,14 @@ def add_landscape(draft: Draft, seed: int, group: str, specialists: list[str]) -
             inputs | draft.pairs(draft.study.languages),
             modules=("langmerge.landscape",),
             gpus=1,
+            memory=_memory(draft.sizes, spec),
         )
     )
+
+
+def _memory(sizes: Sizes | None, spec: dict[str, Any]) -> float:
+    """Bytes that a survey holds on the host beside a GPU; 0 for unknown sizes."""
+    if sizes is None:
+        return 0.0
+    languages = len(spec["directions"])
+    return landscape(sizes.parameters, sizes.largest, 1 + languages, languages, spec["blocks"]).host

@@ -8,6 +8,7 @@ from typing import Any
 
 from langmerge import catalogue
 from langmerge.config import ExtraModel, Growing, Import, MergeSpec, Training
+from langmerge.host_memory import sizes_in, sizes_of
 from langmerge.plan.graph import (
     SNAPSHOT,
     Draft,
@@ -117,6 +118,7 @@ def add_base(draft: Draft, seed: int) -> None:
         }
         folder = f"{draft.root}/models/initialised/seed{seed}/{origin}"
         draft.parameters = parameters_of(base.init.architecture, base.init.vocabulary_size)
+        draft.sizes = sizes_of(base.init.architecture, base.init.vocabulary_size)
         draft.add_job(
             Job(
                 "init_model",
@@ -132,6 +134,8 @@ def add_base(draft: Draft, seed: int) -> None:
     elif base.import_:
         draft.parameters = imported_parameters(base.import_)
         add_import(draft, seed, origin, base.import_)
+        # A model on the Hub is known once it is imported
+        draft.sizes = sizes_in(Path(base.import_.source), Path(draft.folder_of(seed, origin, "base")))
     if base.train:
         directions = [pair for group in study.directions for pair in directions_of(study, group, base.languages)]
         add_training(draft, seed, "base", origin, base.train, directions, f"train on {', '.join(base.languages)}")

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from langmerge import jackknife
 from langmerge.csv_files import Row
-from langmerge.weighing import alignment, intervals, sums
+from langmerge.weighing import alignment, sums
 from langmerge.weighing.alignment import Found
 from langmerge.weighing.names import MODULES
 from langmerge.weighing.reading import Part
@@ -137,7 +138,7 @@ def _summed(name: str, measure: Measure, place: tuple[int, ...], n: int) -> Row:
     if n < 2:
         low, high = math.nan, math.nan
     else:
-        low, high = map(float, intervals.jackknife(values[0], values[1:]))
+        low, high = map(float, jackknife.interval(values[0], values[1:]))
     null, deviation = (
         math.nan if each is None else float(np.broadcast_to(each, measure.value.shape)[(0, *place)])
         for each in (measure.null, measure.deviation)
@@ -151,6 +152,6 @@ def _averaged(name: str, found: Sequence[Found]) -> Row:
     if not defined:
         return _numbers(name, math.nan, math.nan, math.nan, 0, math.nan, math.nan)
     values, null, deviation = np.array(defined, dtype=float).T
-    low, high = intervals.of_mean(values)
+    low, high = jackknife.interval_of_mean(values)
     spread = float(np.sqrt((deviation**2).sum()) / len(values))
     return _numbers(name, float(values.mean()), low, high, len(values), float(null.mean()), spread)
