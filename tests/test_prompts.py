@@ -2,7 +2,7 @@
 
 import pytest
 
-from langmerge.prompts import Prompt, encode_pairs, encode_text, language_name
+from langmerge.prompts import Prompt, encode_pairs, encode_text, encode_texts, language_name
 from langmerge.provenance import InputError
 
 CHATML = (
@@ -201,3 +201,6 @@ def test_a_monolingual_sentence(tokenizer, tag, head):
     assert text(tokenizer, encoded.ids[slice(*encoded.target)]) == "the end"
     assert text(tokenizer, encoded.ids[: encoded.prompt_length]) == f"<s>{head}"
     assert encoded.source == (0, 0)
+    other = encode_text(tokenizer, "a much longer text", "de", tag)
+    assert encode_texts(tokenizer, ["the end", "a much longer text"], "de", tag) == [encoded, other], "no padding"
+    assert encode_texts(tokenizer, [], "de", tag) == []

@@ -31,7 +31,8 @@ def study(monkeypatch):
     )
 
     def make(changes=None):
-        return config.Growth.model_validate({**config.merge_defaults(scale, values), **(changes or {})})
+        plain = {**config.merge_defaults(scale, values), "control": None}
+        return config.Growth.model_validate(plain | (changes or {}))
 
     return make
 
@@ -129,10 +130,11 @@ def test_merges_are_measured_against_their_own_source(growth):
             assert {test["language"] for test in entry["report"]} == {*entry["details"]["languages"], "en"}
 
 
-def test_models_are_measured_on_text_of_their_own_language_in_one_job_a_setup(growth):
-    built = growth()
+def test_models_are_measured_on_text_of_their_own_language_in_one_job_a_seed(growth):
+    built = growth({"seeds": [1, 2]})
     jobs = [job for job in built.jobs.values() if job.rule == "calibrate_models"]
-    assert [job.folder for job in jobs] == [f"{R}/calibrations/seed1/{setup}" for setup in ("1x", "1x-cloned", "2x")]
+    assert [job.folder for job in jobs] == [f"{R}/calibrations/seed{seed}/specialists" for seed in (1, 2)]
+    assert len(jobs[0].spec["measurements"]) == 9
     assert jobs[0].spec["measurements"]["1x-tr.fisher"] == {
         "kind": "fisher", "model": "1x-tr", "tests": [{"task": "text", "language": "tr"}],
     }  # fmt: skip
@@ -144,8 +146,29 @@ def test_models_are_measured_on_text_of_their_own_language_in_one_job_a_setup(gr
     assert {name for recipe in recipes for name in recipe.measured} == given
     plain = growth({"merging": {"all": {"linear": {}}}})
     assert not [job for job in plain.jobs.values() if job.rule == "calibrate_models"]
-    both = growth({"merging": {"all": {"fisher": {}, "regmean": {}}}}).jobs[f"{R}/calibrations/seed1/1x"]
-    assert len(both.spec["measurements"]) == 6
+    both = growth({"merging": {"all": {"fisher": {}, "regmean": {}}}}).jobs[f"{R}/calibrations/seed1/specialists"]
+    assert len(both.spec["measurements"]) == 18
+
+
+@pytest.mark.parametrize("noise", [True, False])
+def test_a_control_is_grown_with_the_opposite_noise_and_trained_alike(growth, noise):
+    grow = {"method": "hyperclone", "parameters": {"width": 2, "noise": noise}}
+    built = growth({"control": "de", "seeds": [1, 2], "grow": grow, "snapshots": [1, 3]})
+    cloned, control = (built.jobs[f"{R}/models/grown/seed1/1x-cloned-{name}"] for name in ("source", "control"))
+    assert (cloned.spec["noise"], control.spec["noise"]) == (noise, not noise) and cloned.inputs == control.inputs
+    trained = f"{R}/models/trained/seed1/1x-cloned"
+    usual, other = (built.jobs[f"{trained}-{name}"] for name in ("de", "control-de"))
+    assert other.inputs["model"] == control.folder
+    assert {**other.spec, "parent": ""} == {**usual.spec, "parent": ""}
+    measured = built.jobs[f"{R}/copies/seed1/1x-cloned"]
+    assert (measured.spec["width"], measured.spec["heads"]) == (2, "all")
+    rows = {(row["noise"], row["step"]): row["model"] for row in measured.spec["models"]}
+    assert rows[noise, 0] == "1x-cloned-source" and rows[not noise, 0] == "1x-cloned-control"
+    assert rows[noise, 3] == "1x-cloned-de@3" and rows[not noise, 4] == "1x-cloned-control-de"
+    assert {step for _, step in rows} == {0, 1, 3, 4} and len(rows) == 8
+    assert measured.inputs["model"] == f"{trained.removesuffix('-cloned')}-source", "before it was grown"
+    assert built.report.inputs["copies/seed1/1x-cloned"] == measured.folder
+    assert not [folder for folder in built.jobs if "seed2" in folder and ("control" in folder or "copies" in folder)]
 
 
 def test_snapshots_end_before_the_last_step_of_each_language(growth):
@@ -195,7 +218,7 @@ def test_the_pivot_may_have_a_corpus_of_its_own(growth):
 
 
 def test_every_input_has_its_job_and_everything_leads_to_the_report(growth):
-    built = growth({"seeds": [1, 2], "matched": True})
+    built = growth({"seeds": [1, 2], "matched": True, "control": "de"})
     for job in built.jobs.values():
         assert all(result_folder(folder, built.jobs) for folder in job.inputs.values())
     for folder in built.jobs:
@@ -208,6 +231,9 @@ def test_every_input_has_its_job_and_everything_leads_to_the_report(growth):
         ({"languages": ["en", "de"]}, "en is what the base is trained on"),
         ({"snapshots": [4]}, "snapshots: 4 is not before the last step of 4"),
         ({"subsets": [1]}, "expected sizes from 2 to 3, found 1"),
+        ({"control": "it"}, "control: expected one of `languages`"),
+        ({"control": "de", "setups": ["1x", "2x"]}, "control: expected one of"),
+        ({"control": "de", "grow": {"method": "stack"}}, "and `grow` by hyperclone"),
         ({"steps": {"it": 3}}, "steps: it is not among languages"),
         ({"setups": ["2x"], "matched": True}, "matched: compares `1x` with a grown setup"),
         ({"merging": {"all": {"slerp": {}}}}, "slerp"),

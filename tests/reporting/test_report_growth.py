@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from langmerge import config, plan
+from langmerge.csv_files import write_csv
 from langmerge.plan import result_folder
 from langmerge.reporting.figures import style
 from langmerge.reporting.studies import growth
@@ -22,6 +23,9 @@ LEARNT = {"1x": {0: 4.0, 10: 3.4, 20: 2.9, 30: 2.5}, "grown": {0: 4.0, 10: 2.3, 
 LITTLE = {"1x": {0: 4.0, 3: 3.6}, "grown": {0: 4.0, 3: 3.5}}  # fr has three steps
 PIVOT = {"1x": 2.6, "1x-cloned": 2.3, "2x": 2.2}  # after a language was learnt; 2.0 before
 LOST = {"linear": 0.2, "multislerp": 0.25, "ties": 0.3, "dare_ties": 0.5, "fisher": 0.15, "task_arithmetic": 0.2}
+WITHOUT_NOISE = 0.15  # what the control loses in its language
+COPIES = {True: 0.43, False: 0.0}  # at birth, and so much more after each step:
+PARTING = {True: 0.01, False: 1e-5}
 FLOPS = {"1x": 1000.0, "grown": 3000.0}  # a token
 
 
@@ -46,6 +50,8 @@ def bits(system, language):
         return 2.05 if language == "en" else final(setup, language) - 0.1
     if role in ("snapshot", "specialist"):
         return PIVOT[setup] if language == "en" else learnt(setup, language, details["step"])
+    if role == "control":
+        return 2.35 if language == "en" else final(setup, language) + WITHOUT_NOISE
     assert role == "merge"
     if language == "en":
         return 2.1
@@ -107,6 +113,13 @@ def finished(folder, monkeypatch, **changes):
         if job.rule in ("train_model", "grow_model"):
             name = job.folder.rpartition("/")[2]
             write_cost(job, Path(job.folder), "2x" if name.startswith(("2x", "1x-cloned")) else "1x")
+        if job.rule == "measure_copies":
+            rows = [
+                row | {"difference": COPIES[row["noise"]] + PARTING[row["noise"]] * row["step"]}
+                for row in job.spec["models"]
+            ]
+            Path(job.folder).mkdir(parents=True)
+            write_csv(Path(job.folder) / "copies.csv", rows)
         if job.rule == "sweep_merges":
             recipes = {e["name"]: {"recipe": e["candidates"][0], "trials": []} for e in job.spec["merges"]}
             (Path(job.folder) / "selection.json").write_text(json.dumps(recipes))
@@ -193,12 +206,15 @@ def test_verdicts_follow_from_what_was_planted(document):
         "P3-6": "reproduced",
         "P3-7": "reproduced",
         "P3-7b": "not testable here",
+        "G1": "reproduced",
     }
     measured = {finding.name: finding.measured for finding in document.findings}
     assert "1x cloned: de +0.200" in measured["P3-2"] and "fr" not in measured["P3-2"]
     assert "fr −0.233" in measured["P3-2b"]
     assert "1x +0.600" in measured["P3-3"] and "same sign in 2 of 2 seeds" in measured["P3-3"]
     assert "Fisher of" in measured["P3-4"] or "fisher" in measured["P3-4"].lower()
+    assert "0.0003 without noise (0 before), 0.73 with (0.43 before)" in measured["G1"]
+    assert "de without noise minus with +0.150" in measured["G1"]
     assert "Linear" not in measured["P3-7"] and "DARE-TIES" in measured["P3-7"]
 
 
@@ -225,8 +241,27 @@ def test_tables_hold_the_planted_numbers(document):
     merged = tables["merges_text"].data.set_index(["system", "language"]).score
     assert merged["1x, DARE-TIES", "de"] == pytest.approx(2.5 + 1.0)
     grown = tables["growth"]
-    assert len(grown.rows) == 4 and grown.rows[0][-1].text == "broken, 0.43"
+    assert len(grown.rows) == 5 and grown.rows[0][-1].text == "broken, 0.43"
+    assert all(table.markdown() for table in document.tables), "headings span all columns"
     assert {"final_minimal_pairs", "merges_minimal_pairs", "forgetting_minimal_pairs"} <= set(tables)
+
+
+def test_copies_of_the_control_are_told_beside_the_others(document, tmp_path, monkeypatch):
+    (table,) = [table for table in document.tables if table.name == "copies"]
+    assert table.columns == ["clone", "0", "10", "20", "30", "de", "en"]
+    noisy, plain = ([cell.text for cell in row] for row in table.rows)
+    assert noisy[:5] == ["with noise", "0.43", "0.53", "0.63", "0.73"] and noisy[5].startswith("1.800 [")
+    assert plain[:5] == ["without", "0", "0.0001", "0.0002", "0.0003"] and plain[6].startswith("2.350 [")
+    (models,) = [table for table in document.tables if table.name == "models"]
+    assert models.caption == (
+        "Seed 1; the other seeds have the same graph, without 1x-cloned-control, 1x-cloned-control-de."
+    )
+    monkeypatch.setitem(PARTING, False, 0.01)
+    grow = {"method": "hyperclone", "parameters": {"width": 2, "noise": False}}
+    found = growth.copies_stay_copies(measured(finished(tmp_path, monkeypatch, merging={}, grow=grow)))
+    assert found.verdict == "not reproduced" and "de without noise minus with −0.150" in found.measured, (
+        "control has the noise here"
+    )
 
 
 def test_figures_are_drawn(document):
@@ -250,6 +285,7 @@ def test_normalised_arithmetic_is_compared_where_both_are_made(tmp_path, monkeyp
 def test_a_small_study_has_a_report_too(tmp_path, monkeypatch):
     """No merges, no snapshots, no tasks, one setup: what is not measured is said to be not testable."""
     changes = {"merging": {}, "snapshots": [], "tasks": None, "setups": ["1x"], "steps": {}, "languages": ["de", "tr"]}
+    changes["control"] = None
     with style():
         document = growth.compose(finished(tmp_path, monkeypatch, **changes))
     assert {finding.verdict for finding in document.findings} == {"not testable here"}

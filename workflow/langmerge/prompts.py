@@ -163,14 +163,24 @@ def _chat_turn(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[str, int]
     )
 
 
-def encode_text(tokenizer: PreTrainedTokenizerBase, text: str, code: str, tag: str = "") -> Encoded:
-    """A monolingual sentence for language modelling: ``tag`` (formatted with ``{code}``), text, end of sequence."""
+def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], code: str, tag: str = "") -> list[Encoded]:
+    """Sentences for language modelling: ``tag`` (formatted with ``{code}``), text, end of sequence each."""
     head: list[int] = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     if tag:
         head += tokenizer(tag.format(code=code), add_special_tokens=False)["input_ids"]
-    body: list[int] = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    span = (len(head), len(head) + len(body))
-    return Encoded((*head, *body, tokenizer.eos_token_id), len(head), (0, 0), span)
+    if not texts:
+        return []
+    # All at once takes half of the time of one after another
+    bodies = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"]
+    return [
+        Encoded((*head, *body, tokenizer.eos_token_id), len(head), (0, 0), (len(head), len(head) + len(body)))
+        for body in bodies
+    ]
+
+
+def encode_text(tokenizer: PreTrainedTokenizerBase, text: str, code: str, tag: str = "") -> Encoded:
+    """One sentence of :func:`encode_texts`."""
+    return encode_texts(tokenizer, [text], code, tag)[0]
 
 
 def encode_pairs(

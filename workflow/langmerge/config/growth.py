@@ -33,6 +33,11 @@ class Growth(LanguageStudy):
     base: Training = Field(description="Pre-training of the small base on the pivot's text, until it may be grown.")
     finish: Training = Field(description="The rest of the pivot's pre-training, small or grown.")
     grow: Growing = Field(default_factory=lambda: Growing.model_validate({}), description="How the base is grown.")
+    control: Language | None = Field(
+        None,
+        description="The language whose specialist of `1x-cloned` is trained once more, for the first seed, from a "
+        "clone with noise where `grow` has none and without where it has: do copies part? None when empty.",
+    )
     specialist: Training = Field(description="Continued pre-training of one language.")
     steps: dict[Language, Count] = Field(
         default_factory=dict, description="Steps of languages that have less (or more) text than `specialist.steps`."
@@ -73,6 +78,10 @@ class Growth(LanguageStudy):
             check_grids(f"merging.all, merges of {size}", self.merging.all, size)
         if self.matched and (self.origin.init is None or "1x" not in self.setups or len(self.setups) < 2):
             raise ValueError("matched: compares `1x` with a grown setup, of an origin whose size is known (`init`)")
+        if self.control is not None and (
+            self.control not in self.languages or "1x-cloned" not in self.setups or self.grow.noisy is None
+        ):
+            raise ValueError("control: expected one of `languages`, setup `1x-cloned`, and `grow` by hyperclone")
         if self.merging.pairs:
             raise ValueError("merging.pairs: pairs are among the subsets; put the methods under merging.all")
         return self

@@ -34,6 +34,17 @@ class Growing(Section):
         """Whether the grown model computes the parent's function at first."""
         return growth.METHODS[self.method].preserves
 
+    @property
+    def noisy(self) -> bool | None:
+        """Whether copies are told apart by noise; None for methods that make no copies side by side."""
+        if "noise" not in growth.METHODS[self.method].parameters:
+            return None
+        return bool(growth.check(self.method, self.parameters)["noise"])
+
+    def with_noise(self, noise: bool) -> Growing:
+        """The same growth with noise or without it."""
+        return Growing(method=self.method, parameters=self.parameters | {"noise": noise})
+
     def spec(self, seed: int | None = None) -> dict[str, Any]:
         """The spec of a `grow_model` job; ``seed`` is the noise's where the parameters name none."""
         known = growth.METHODS[self.method].parameters

@@ -10,7 +10,7 @@ from typing import Any
 from langmerge import catalogue
 from langmerge.config import Growth
 from langmerge.models import training_flops_per_token
-from langmerge.plan.calibration import add_test_calibrations
+from langmerge.plan.calibration import add_test_calibrations, data_of
 from langmerge.plan.corpora import dependencies
 from langmerge.plan.graph import SNAPSHOT, Job, Plan, parameters_of
 from langmerge.plan.language_draft import (
@@ -72,8 +72,12 @@ def build(study: Growth, name: str, root: str) -> Plan:
     draft.add_data()
     for seed in study.seeds:
         add_bases(draft, seed)
-        for setup in study.setups:
-            Replicate(draft, seed, setup).add()
+        replicates = [Replicate(draft, seed, setup) for setup in study.setups]
+        for replicate in replicates:
+            replicate.add_models()
+        measured = measure_specialists(draft, seed, replicates)
+        for replicate in replicates:
+            replicate.add_sweeps(measured)
     draft.add_report(listed=False)  # hundreds of systems: the report finds them in the sweeps
     return Plan(name, study, draft.models, tuple(draft.systems), draft.jobs)
 
@@ -137,17 +141,40 @@ def add_bases(draft: GrowthDraft, seed: int) -> None:
         )
 
 
+def measure_specialists(draft: GrowthDraft, seed: int, replicates: Sequence[Replicate]) -> dict[str, str]:
+    """What merge methods ask to be measured of the specialists of a seed, as inputs of its sweeps."""
+    study = draft.growth
+    methods = in_catalogue_order(study.merging.all)
+    kinds = dict.fromkeys(kind for method, _ in methods if (kind := catalogue.METHODS[method].data))
+    models = {model: language for one in replicates for language, model in one.specialists.items()}
+    return add_test_calibrations(
+        draft,
+        seed,
+        "specialists",
+        {model: [{"task": "text", "language": language}] for model, language in models.items()},
+        list(kinds),
+        study.calibration,
+        study.specialist.context_length,
+        4 * len(kinds) * sum(draft.size(one.setup) * len(one.specialists) for one in replicates),
+    )
+
+
 class Replicate:
     """One setup of one seed: its specialists, joint model and merges, scored in one sweep."""
 
     def __init__(self, draft: GrowthDraft, seed: int, setup: str) -> None:
         self.draft, self.study, self.seed, self.setup = draft, draft.growth, seed, setup
         self.source = source_of(setup)
+        self.specialists: dict[str, str] = {}
         self.entries: list[Entry] = []
 
-    def tests(self, languages: Sequence[str]) -> list[Test]:
+    def tests(self, languages: Iterable[str]) -> list[Test]:
         """Text and minimal pairs in some languages and in the pivot, which must not be forgotten."""
         return tests_of(self.study, TASKS, [*languages, self.study.pivot])
+
+    def score(self, model: str, role: str, languages: Iterable[str], **details: Any) -> None:
+        """Have the sweep score a model as it is."""
+        self.entries.append(alone(model, role, self.tests(languages), **details))
 
     def mixture(self, weights: Mapping[str, float]) -> list[Data]:
         """Languages with their shares, and the pivot's replay."""
@@ -156,80 +183,96 @@ class Replicate:
         data = [text_part(code, share * w / total, study.specialist.portion) for code, w in weights.items()]
         return [*data, *([text_part(study.pivot, study.replay, study.base.portion)] if study.replay else [])]
 
-    def run(self, name: str, steps: int, weights: Mapping[str, float], snapshots: Sequence[int] = ()) -> str:
-        """Continued pre-training of the setup's source; the model's name."""
+    def run(
+        self, name: str, steps: int, weights: Mapping[str, float], snapshots: Sequence[int] = (), source: str = ""
+    ) -> str:
+        """Continued pre-training of the setup's source, or of another one; the model's name."""
         run = self.study.specialist.model_copy(update={"steps": steps})
         recipe = f"continue on {', '.join(weights)}"
         model = f"{self.setup}-{name}"
         size = self.draft.size(self.setup)
         data = self.mixture(weights)
-        self.draft.add_run(self.seed, model, self.source, run, data, recipe, snapshots, parameters=size)
+        self.draft.add_run(self.seed, model, source or self.source, run, data, recipe, snapshots, parameters=size)
         return model
 
-    def add(self) -> None:
-        """Everything of this setup."""
+    def add_models(self) -> None:
+        """Everything of this setup but its merges."""
         study = self.study
-        everywhere = self.tests(study.languages)
         if self.setup == SMALL:
-            self.entries.append(alone("base", "base", everywhere))
+            self.score("base", "base", study.languages)
         elif self.setup == GROWN_EARLY:
-            self.entries.append(alone("base-grown", "grown", everywhere))
-        self.entries.append(alone(self.source, "source", everywhere, step=0))
-        models = {language: self.add_specialist(language) for language in study.languages}
+            self.score("base-grown", "grown", study.languages)
+        self.score(self.source, "source", study.languages, step=0)
+        self.specialists = {language: self.add_specialist(language) for language in study.languages}
         steps = {language: float(study.steps_of(language)) for language in study.languages}
         joint = self.run("joint", max(1, round(study.joint_steps * sum(steps.values()))), steps)
-        self.entries.append(alone(joint, "joint", everywhere))
-        measured = self.add_merges(models)
-        for number, entries in enumerate(in_pieces(self.entries, LONGEST), start=1):
-            title = self.setup if number == 1 else f"{self.setup}.{number}"
-            recipes = [recipe for entry in entries for recipe in entry["candidates"]]
-            named = {f"data/{name}" for recipe in recipes for name in recipe.get("data", {}).values()}
-            own = {name: folder for name, folder in measured.items() if name in named}
-            self.draft.add_sweep(self.seed, title, self.setup, entries, own)
+        self.score(joint, "joint", study.languages)
+        if study.control and self.setup == GROWN_LATE and self.seed == study.seeds[0]:
+            self.add_control(study.control)
+
+    def snapshots(self, language: str) -> list[int]:
+        """Steps of a language's specialist that are scored besides its last."""
+        return [step for step in self.study.snapshots if step < self.study.steps_of(language)]
 
     def add_specialist(self, language: str) -> str:
         """The specialist of a language with its snapshots, and its longer run if compute is to be matched; its name."""
-        study, own = self.study, self.tests([language])
-        last = study.steps_of(language)
-        snapshots = [step for step in study.snapshots if step < last]
+        study, last, snapshots = self.study, self.study.steps_of(language), self.snapshots(language)
         model = self.run(language, last, {language: 1.0}, snapshots)
         for step in snapshots:
-            self.entries.append(alone(f"{model}{SNAPSHOT}{step}", "snapshot", own, language=language, step=step))
-        self.entries.append(alone(model, "specialist", own, language=language, step=last))
+            self.score(f"{model}{SNAPSHOT}{step}", "snapshot", [language], language=language, step=step)
+        self.score(model, "specialist", [language], language=language, step=last)
         if study.matched and self.setup == SMALL:
             steps = round(last * flops_ratio(study))
             longer = self.run(f"{language}-matched", steps, {language: 1.0})
-            self.entries.append(alone(longer, "matched", own, language=language, step=steps))
+            self.score(longer, "matched", [language], language=language, step=steps)
         return model
 
-    def add_merges(self, models: Mapping[str, str]) -> dict[str, str]:
-        """Every method over every subset of the languages; the data that methods ask for, as inputs of the sweep.
+    def add_control(self, language: str) -> None:
+        """A language's specialist from a clone with noise where the study's has none, and the reverse; their copies."""
+        study, last, snapshots = self.study, self.study.steps_of(language), self.snapshots(language)
+        noisy = bool(study.grow.noisy)
+        origin = f"{self.setup}-control"
+        add_grown(self.draft, self.seed, origin, source_of(SMALL), study.grow.with_noise(not noisy))
+        model = self.run(f"control-{language}", last, {language: 1.0}, snapshots, origin)
+        self.score(model, "control", [language], language=language, step=last)
+        trained = ((noisy, self.source, self.specialists[language]), (not noisy, origin, model))
+        rows: list[dict[str, Any]] = []
+        for noise, born, grown in trained:
+            steps = {0: born, **{step: f"{grown}{SNAPSHOT}{step}" for step in snapshots}, last: grown}
+            rows += [
+                {"model": name, "noise": noise, "language": language, "step": step} for step, name in steps.items()
+            ]
+        folder = f"{self.draft.root}/copies/seed{self.seed}/{self.setup}"
+        spec = {key: study.grow.spec()[key] for key in ("width", "heads")} | {"models": rows}
+        inputs = {f"models/{row['model']}": self.draft.folder_of(self.seed, row["model"], "control") for row in rows}
+        inputs["model"] = self.draft.folder_of(self.seed, source_of(SMALL), "control")
+        self.draft.add_job(Job("measure_copies", folder, spec, inputs, modules=("langmerge.growing.measure",)))
+
+    def add_sweeps(self, measured: Mapping[str, str]) -> None:
+        """Score all that :meth:`add_models` has named and the merges, in as many sweeps as command lines take."""
+        entries = [*self.entries, *self.merges()]
+        for number, piece in enumerate(in_pieces(entries, LONGEST), start=1):
+            title = self.setup if number == 1 else f"{self.setup}.{number}"
+            recipes = [recipe for entry in piece for recipe in entry["candidates"]]
+            named = {f"data/{name}" for recipe in recipes for name in recipe.get("data", {}).values()}
+            own = {name: folder for name, folder in measured.items() if name in named}
+            self.draft.add_sweep(self.seed, title, self.setup, piece, own)
+
+    def merges(self) -> list[Entry]:
+        """Every method over every subset of the languages.
 
         Methods that can do without a base get none, as in the configurations of the paper (its Multi-SLERP is of
         weights, not of task vectors).
         """
-        study = self.study
-        methods = in_catalogue_order(study.merging.all)
-        kinds = dict.fromkeys(kind for method, _ in methods if (kind := catalogue.METHODS[method].data))
-        measured = add_test_calibrations(
-            self.draft,
-            self.seed,
-            self.setup,
-            {model: [{"task": "text", "language": language}] for language, model in models.items()},
-            list(kinds),
-            study.calibration,
-            study.specialist.context_length,
-            4 * self.draft.size(self.setup) * len(models) * len(kinds),
-        )
-        for size, (method, grid) in itertools.product(study.sizes(), methods):
-            known = catalogue.METHODS[method]
+        study, found = self.study, []
+        for size, (method, grid) in itertools.product(study.sizes(), in_catalogue_order(study.merging.all)):
+            base = self.source if catalogue.METHODS[method].needs_base else None
             for languages in itertools.combinations(study.languages, size):
-                chosen = [models[language] for language in languages]
-                base = self.source if known.needs_base else None
+                chosen = [self.specialists[language] for language in languages]
                 title = f"{method}.{'+'.join(languages)}"
                 details: dict[str, Any] = {"languages": list(languages), "size": size}
                 made = entry(title, "merge", method, chosen, base, grid, self.tests(languages), **details)
-                for candidate in made["candidates"] if known.data else []:
-                    candidate["data"] = {model: f"{model}.{known.data}" for model in chosen}
-                self.entries.append(made)
-        return measured
+                if data := data_of(method, chosen, self.setup):
+                    made["candidates"] = [candidate | {"data": data} for candidate in made["candidates"]]
+                found.append(made)
+        return found

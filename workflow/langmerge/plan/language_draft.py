@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from langmerge import catalogue
-from langmerge.config import EmbeddedTasks, FileTasks, Grid, Initialisation, LanguageStudy, Training, candidates
+from langmerge.config import EmbeddedTasks, FileTasks, Grid, Initialisation, LanguageStudy, Origin, Training, candidates
 from langmerge.plan.corpora import dependencies, task_dependencies
 from langmerge.plan.graph import Graph, Job, Model, System, imported_parameters, parameters_of
 from langmerge.plan.harness import add_harness
@@ -72,9 +72,14 @@ class LanguageDraft(Graph):
 
     # ---- models ----------------------------------------------------------------------------------------------------
 
-    def add_origin(self, seed: int, name: str = "origin", weights_seed: int | None = None) -> None:
-        """What models start from: random weights drawn with ``weights_seed`` (``seed`` when empty), or an import."""
-        origin = self.study.origin
+    def add_origin(
+        self, seed: int, name: str = "origin", weights_seed: int | None = None, origin: Origin | None = None
+    ) -> None:
+        """What models start from: random weights drawn with ``weights_seed`` (``seed`` when empty), or an import.
+
+        ``origin``: another than the study's.
+        """
+        origin = origin or self.study.origin
         if origin.import_ is not None:
             _, job, model = import_job(self.root, seed, name, origin.import_)
             self.add_job(job)
@@ -240,10 +245,9 @@ class LanguageDraft(Graph):
         shell takes 128 KiB), the report finds them there.
         """
         systems = self.systems if listed else []
-        e = self.study.evaluation
-        inputs = add_harness(self, e.harness, e.harness_limit)
+        inputs = add_harness(self, self.study.evaluation)
         inputs |= {f"systems/{system.key}": system.folder for system in systems}
-        for rule, place in (("diagnose_pairs", "diagnoses"), ("sweep_merges", "sweeps")):
+        for rule, place in (("diagnose_pairs", "diagnoses"), ("sweep_merges", "sweeps"), ("measure_copies", "copies")):
             for job in self.jobs.values():
                 if job.rule == rule:
                     inputs[f"{place}/{job.folder.partition(f'/{place}/')[2]}"] = job.folder

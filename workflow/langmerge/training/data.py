@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from langmerge.pairs import read_rows
-from langmerge.prompts import Encoded, Prompt, encode_pairs, encode_text
+from langmerge.prompts import Encoded, Prompt, encode_pairs, encode_texts
 from langmerge.provenance import InputError
 from langmerge.tasks import encode, file_of, read_items
 from langmerge.training.settings import Component
@@ -180,7 +180,7 @@ def encode_part(
     """
     if part.task == "text":
         assert part.language is not None
-        texts = [encode_text(tokenizer, text, part.language, tag) for text in corpora.texts(part)]
+        texts = encode_texts(tokenizer, corpora.texts(part), part.language, tag)
         return flatten(*cut_texts(texts, part.loss, context)), 0
     sequences: list[tuple[Sequence[int], int]]
     if part.task == "examples":

@@ -34,10 +34,17 @@ def barrier_figure(results: LanguageResults, labels: dict[str, str]) -> Figure |
         "barriers",
         "Loss along the line between two models",
         "Bits per byte in a language on the straight line in weight space from its own model (0) to another language's "
-        "(1); halfway is their average. Mean and range over the other languages."
+        "(1); halfway is their average. Mean and range over the other languages. "
+        + sentences_of(results)
         + (" Means over seeds." if len(results.seeds) > 1 else ""),
         settle(drawing),
     )
+
+
+def sentences_of(results: LanguageResults) -> str:
+    """What a caption says of the sentences of the diagnosis; nothing where there is none."""
+    diagnosis = results.study["diagnosis"]
+    return f"n = {diagnosis['sentences']} parallel sentences of {diagnosis['split']}." if diagnosis else ""
 
 
 def outward(results: LanguageResults, curve: pd.DataFrame) -> pd.DataFrame:

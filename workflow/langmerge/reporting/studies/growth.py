@@ -10,6 +10,7 @@ import numpy as np
 
 from langmerge.reporting.document import Document, Section, given
 from langmerge.reporting.findings import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Finding, verdict
+from langmerge.reporting.load import each
 from langmerge.reporting.samples import Sample, mean
 from langmerge.reporting.studies import growth_figures as figures
 from langmerge.reporting.studies import growth_tables as tables
@@ -20,6 +21,7 @@ from langmerge.reporting.studies.tables import cost_table, method_label, model_t
 from langmerge.reporting.table import interval, number, si
 
 METRIC = MAIN[TEXT]
+PARTED = 0.1  # copies whose difference is so small a share of what noise makes of it count as copies still
 ROUNDING = 1e-3  # relative difference of logits, and bits per byte, that pass as rounding
 LINEAR, ARITHMETIC = "linear", "task_arithmetic"
 
@@ -36,6 +38,7 @@ def find(measures: Measures) -> list[Finding]:
         more_is_worse(measures),
         methods_differ(measures),
         linear_is_arithmetic(measures),
+        copies_stay_copies(measures),
     ]
     return [replace(one, measured=one.measured[:1].upper() + one.measured[1:]) for one in found]
 
@@ -281,6 +284,31 @@ def linear_is_arithmetic(measures: Measures) -> Finding:
     return Finding("P3-7b", claim, measured, REPRODUCED if max(found) <= ROUNDING else INCONCLUSIVE)
 
 
+# ---- copies --------------------------------------------------------------------------------------------------------
+
+
+def copies_stay_copies(measures: Measures) -> Finding:
+    """Ours: a clone without noise, trained as the one with noise is."""
+    claim = "Copies without noise stay copies however long they are trained; noise parts them."
+    copies = measures.copies()
+    if copies.empty:
+        return untestable("G1", claim, "a clone without noise beside one with it (`control`)")
+    last = copies.step.max()
+    after, before = (
+        {bool(row.noise): row.difference for row in each(copies[copies.step == step])} for step in (last, 0)
+    )
+    without, noisy = (measures.copied(copies[copies.noise == noise].role.iloc[0]) for noise in (False, True))
+    (language,) = set(copies.language)
+    change = measures.score(without, [language]) - measures.score(noisy, [language])
+    measured = (
+        f"relative difference of the copies after {last} steps {after[False]:.2g} without noise ({before[False]:.2g} "
+        f"before), {after[True]:.2g} with ({before[True]:.2g} before), one seed; {language} without noise minus with "
+        f"{words(change, METRIC, signed=True)}"
+    )
+    parted = after[False] > PARTED * after[True]
+    return Finding("G1", claim, measured, NOT_REPRODUCED if parted else REPRODUCED)
+
+
 # ---- the report ----------------------------------------------------------------------------------------------------
 
 
@@ -331,10 +359,16 @@ def compose(results: LanguageResults) -> Document:
                 figures.subset_figure(measures, best),
             ),
         ),
-        Section("Findings", given(claims_table(findings, "Claims P3 are those of arXiv 2512.10772."))),
+        Section("Findings", given(claims_table(findings, "Claims P3 are those of arXiv 2512.10772, G1 is ours."))),
         Section(
             "Growth, cost and models",
-            given(tables.growth_table(measures), cost_table(results), model_table(results), notes(results)),
+            given(
+                tables.growth_table(measures),
+                tables.copy_table(measures),
+                cost_table(results),
+                model_table(results),
+                notes(results),
+            ),
         ),
     ]
     languages = ", ".join(measures.languages)

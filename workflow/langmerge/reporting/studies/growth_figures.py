@@ -39,10 +39,16 @@ def _line(ax: Axes, place: int, x: Sequence[float], found: Sequence[Sample], lab
 
 
 def _ticks(values: Sequence[float]) -> list[float]:
-    """At most four numbers of one digit, evenly spread over a logarithmic axis that holds these values."""
+    """At most four numbers of one digit, evenly spread over a logarithmic axis that holds these values.
+
+    None is nearer to the one before than a quarter of the axis, where their labels would touch.
+    """
     low, high = min(values), max(values)
-    rounded = dict.fromkeys(float(f"{value:.1g}") for value in np.geomspace(low, high, 4))
-    return [value for value in rounded if low <= value <= high] or [low]
+    kept: list[float] = []
+    for value in (float(f"{value:.1g}") for value in np.geomspace(low, high, 4)):
+        if low <= value <= high and (not kept or value >= kept[-1] * (high / low) ** 0.25):
+            kept.append(value)
+    return kept or [low]
 
 
 def _legend(drawing: Drawing, ax: Axes) -> None:

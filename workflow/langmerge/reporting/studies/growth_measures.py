@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from langmerge.provenance import read_manifest
+from langmerge.reporting.load import read_table
 from langmerge.reporting.samples import Sample, mean, retention
 from langmerge.reporting.studies.results import MAIN, LanguageResults, Samples, gain
 
@@ -214,6 +215,29 @@ class Measures:
             return None
         grown = self.score(self.specialist(setup, language), [language], task)
         return self.loss(grown, self.score(longer, [language], task), task)
+
+    # ---- copies ----------------------------------------------------------------------------------------------------
+
+    def copies(self) -> pd.DataFrame:
+        """How far the copies in the clones with and without noise differ: columns noise, step, difference; or empty.
+
+        ``role`` says which of the two is the study's own (``specialist``) and which the ``control``.
+        """
+        found = [
+            read_table(folder / "copies.csv")
+            for place, folder in self.results.folders.items()
+            if place.startswith("copies/")
+        ]
+        if not found:
+            return pd.DataFrame(columns=["noise", "step", "difference", "role", "language"])
+        table = pd.concat(found, ignore_index=True)
+        usual = bool(self.results.study["grow"]["parameters"].get("noise", True))
+        return table.assign(role=np.where(table.noise == usual, "specialist", "control"))
+
+    def copied(self, role: str) -> list[str]:
+        """Keys of the control, or of the specialist that it is compared with."""
+        (control,) = self.found(role="control")
+        return self.keys(group=control["group"], role=role, language=control["language"], seed=control["seed"])
 
     # ---- merges ----------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from langmerge.reporting.samples import Sample
-from langmerge.reporting.studies.growth_measures import LABELS, Measures
+from langmerge.reporting.studies.growth_measures import LABELS, TEXT, Measures
 from langmerge.reporting.studies.results import DECIMALS, MAIN, METRICS, TASKS
 from langmerge.reporting.studies.tables import counted, everywhere, method_label, score_table
 from langmerge.reporting.table import Cell, Table, cells, interval, number, si
@@ -45,6 +45,36 @@ def growth_table(measures: Measures) -> Table | None:
     )
     kept = ["name", "seed", "parameters_before", "parameters", "max_logit_difference", "relative_logit_difference"]
     return Table("growth", "Growth", caption, columns, rows, grown[[*kept, "symmetry", "copy_difference"]])
+
+
+def copy_table(measures: Measures) -> Table | None:
+    """How far the copies in a clone differ while it learns, with noise and without; None without a control."""
+    copies = measures.copies()
+    if copies.empty:
+        return None
+    (language,), pivot = set(copies.language), measures.pivot
+    steps = sorted(set(copies.step))
+    items, _, _ = counted(measures.results, TEXT).partition(",")
+    rows = []
+    for noise, own in copies.sort_values("noise", ascending=False).groupby("noise", sort=False):
+        difference = own.set_index("step").difference
+        scores = [measures.score(measures.copied(own.role.iloc[0]), [code]) for code in (language, pivot)]
+        shown = [f"{number(score.point, 3)} {interval(*score.interval, 3)}" for score in scores]
+        rows.append(cells(["with noise" if noise else "without", *(f"{difference[s]:.2g}" for s in steps), *shown]))
+    caption = (
+        "Relative change of a clone's matrices when its copies change places (0: they are copies still), after so many "
+        f"steps of learning {language}, and bits/byte after the last. {items}, one seed; the "
+        "clone that is not the study's own is called control."
+    )
+    return Table(
+        "copies",
+        "Copies with and without noise",
+        caption,
+        ["clone", *map(str, steps), language, pivot],
+        rows,
+        copies,
+        spans=[("after steps", len(steps)), ("bits/byte", 2)],
+    )
 
 
 def final_table(measures: Measures, task: str) -> Table:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from langmerge.provenance import environment_fingerprint
 from langmerge.reporting.document import LIBRARIES
-from langmerge.reporting.samples import METHODS, Sample
+from langmerge.reporting.samples import METHODS, Sample, mean
 from langmerge.reporting.studies.results import (
     DECIMALS,
     LOWER_IS_BETTER,
@@ -34,12 +34,14 @@ def counted(results: LanguageResults, task: str) -> str:
     return f"n = {n} items per language, {seeds}"
 
 
-def score_table(samples: Samples, name: str, task: str, rows: Rows, caption: str = "") -> Table:
+def score_table(samples: Samples, name: str, task: str, rows: Rows, caption: str = "", by_seed: bool = False) -> Table:
     """Rows of systems in every language of the study and their mean, with intervals; the best mean is bold.
 
-    A row that has no system in a language is empty there; its mean is over the languages that it has.
+    A row that has no system in a language is empty there; its mean is over the languages that it has. ``by_seed``: one
+    more column with the mean of each seed, where there are several.
     """
     results, metric = samples.results, MAIN[task]
+    seeds = results.seeds if by_seed and len(results.seeds) > 1 else []
     decimals = DECIMALS.get(metric, 1)
     table: list[list[Cell]] = []
     data: list[dict[str, Any]] = []
@@ -59,20 +61,25 @@ def score_table(samples: Samples, name: str, task: str, rows: Rows, caption: str
                 {"system": label, "task": task, "metric": metric, "language": language, "score": sample.point}
                 | {"low": low, "high": high}
             )
+        if seeds:
+            line.append(Cell(", ".join(number(_of_seed(samples, task, by_language, n).point, decimals) for n in seeds)))
         table.append(line)
     direction = "lower is better" if metric in LOWER_IS_BETTER else "higher is better"
-    text = (
-        f"{METRICS[metric]}, {direction}; {counted(results, task)}. In brackets the 95 % bootstrap interval. {caption}"
-    )
-    columns = ["", *results.languages, MEAN]
+    what = METRICS[metric][:1].upper() + METRICS[metric][1:]
+    text = f"{what}, {direction}; {counted(results, task)}. In brackets the 95 % bootstrap interval. {caption}"
+    columns = ["", *results.languages, MEAN, *(["each seed"] if seeds else [])]
     return Table(
         name, f"{TASKS[task]}: {METRICS[metric]} by language", text.strip(), columns, table, pd.DataFrame(data)
     )
 
 
-def _row_mean(samples: Samples, task: str, by_language: Mapping[str, Sequence[str]]) -> Sample:
-    from langmerge.reporting.samples import mean
+def _of_seed(samples: Samples, task: str, by_language: Mapping[str, Sequence[str]], seed: int) -> Sample:
+    """Mean over languages of the systems of one seed."""
+    own = set(samples.results.select(seed=seed).key)
+    return _row_mean(samples, task, {code: [key for key in found if key in own] for code, found in by_language.items()})
 
+
+def _row_mean(samples: Samples, task: str, by_language: Mapping[str, Sequence[str]]) -> Sample:
     return mean(samples.average(keys, task, [language]) for language, keys in by_language.items())
 
 
@@ -113,10 +120,12 @@ def cost_table(results: LanguageResults) -> Table | None:
 
 def model_table(results: LanguageResults) -> Table:
     """Every model of the graph with its recipe and parents."""
-    frame = pd.DataFrame(results.spec["models"])
-    frame = frame[frame.seed == results.seeds[0]]
+    every = pd.DataFrame(results.spec["models"])
+    frame = every[every.seed == results.seeds[0]]
+    lacking = [name for name in frame.name if (every.name == name).sum() < len(results.seeds)]
     rows = [cells([m["name"], m["kind"], m["recipe"], ", ".join(m["parents"])]) for m in frame.to_dict("records")]
-    caption = f"Seed {results.seeds[0]}; the other seeds have the same graph."
+    same = f"the same graph, without {', '.join(lacking)}" if lacking else "the same graph"
+    caption = f"Seed {results.seeds[0]}; the other seeds have {same}."
     return Table(
         "models", "Models", caption, ["model", "kind", "recipe", "from"], rows, frame, text_columns=4, stretch=[2, 3]
     )
