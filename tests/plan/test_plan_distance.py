@@ -45,41 +45,58 @@ def test_every_pair_of_specialists_and_the_twin_is_merged_by_every_method_and_di
     languages = values("smoke")["languages"]
     pairs = {frozenset(pair) for pair in itertools.combinations([*languages, "twin"], 2)}
     for method in ("linear", "ties"):
-        merges = [e["candidates"][0] for e in job(built, f"sweeps/seed1/{method}").spec["merges"]]
-        merged = [frozenset(m["models"]) for m in merges if len(m["models"]) == 2]
+        merges = [e["candidates"][0] for e in job(built, "sweeps/seed1/merges").spec["merges"]]
+        merged = [frozenset(m["models"]) for m in merges if len(m["models"]) == 2 and m["method"] == method]
         assert set(merged) == pairs and len(merged) == len(pairs)
-        assert {m["method"] for m in merges if len(m["models"]) == 2} == {method}
     diagnosis = job(built, "diagnoses/seed1/all").spec
     assert {frozenset(pair) for pair in diagnosis["pairs"]} == pairs
     assert diagnosis["base"] == "base" and diagnosis["languages"]["twin"] == "es"
 
 
 def test_a_pair_is_scored_in_its_own_languages_and_the_base_in_all(build):
-    merges = {e["name"]: e["report"] for e in job(build(), "sweeps/seed1/linear").spec["merges"]}
+    merges = {e["name"]: e["report"] for e in job(build(), "sweeps/seed1/merges").spec["merges"]}
     assert merges["linear.es-sov+es-script"] == [{"task": "text", "language": c} for c in ("es-sov", "es-script")]
     assert merges["linear.es+twin"] == [{"task": "text", "language": "es"}]
     assert [test["language"] for test in merges["base"]] == values("smoke")["languages"]
 
 
-def test_the_base_reads_all_combinations_in_equal_shares_and_specialists_only_their_language(build):
+def test_the_base_reads_all_combinations_and_specialists_only_their_language(build):
     built = build(scale="cpu")
     base = job(built, "models/trained/seed2/base").spec["data"]
     cpu = values("cpu")
     assert Counter(part["language"] for part in base) == Counter({*cpu["languages"], *cpu["origin"]["languages"]})
-    assert {part["weight"] for part in base} == {1.0}
+    assert {part["language"]: part["weight"] for part in base if part["weight"] != 1} == cpu["weights"]
     sov = job(built, "models/trained/seed2/es-sov")
     assert [part["language"] for part in sov.spec["data"]] == ["es-sov"]
     assert sov.inputs["model"] == "results/distance/models/trained/seed2/base"
 
 
-def test_kinds_of_distance_are_balanced_where_the_base_learns(build):
-    """Each order, script and agreement as often as what it replaces, among the combinations of full kinds."""
-    codes = [code for code in values("cpu")["origin"]["languages"] if code not in ("es-relex25", "es-relex50")]
-    assert len(codes) == len(set(codes)) == 16
-    parts = [set(code.split("-")[1:]) for code in codes]
-    assert {frozenset(p) for p in parts} == {
-        frozenset(c) for n in range(5) for c in itertools.combinations(("relex100", "sov", "script", "noagree"), n)
-    }
+def weighed(scale):
+    """By language its share of words invented, its other kinds, and its weight in the base."""
+    found = values(scale)
+    for code in dict.fromkeys([*found["languages"], *found["origin"]["languages"]]):
+        parts = code.split("-")[1:]
+        words = [int(part.removeprefix("relex")) / 100 for part in parts if part.startswith("relex")]
+        others = frozenset(part for part in parts if not part.startswith("relex"))
+        yield sum(words), others, found["weights"].get(code, 1)
+
+
+@pytest.mark.parametrize("scale", ["cpu", "gpu", "paper"])
+def test_kinds_of_distance_are_balanced_where_the_base_learns(scale):
+    """Among languages alike in all else, a word weighs as much as its replacement, and an order or script too."""
+    languages = list(weighed(scale))
+    cells = {others: sum(w for _, these, w in languages if these == others) for _, others, _ in languages}
+    combinations = [frozenset(c) for n in range(4) for c in itertools.combinations(("sov", "script", "noagree"), n)]
+    assert set(cells) == set(combinations)
+    for others, weight in cells.items():
+        invented = sum(share * w for share, these, w in languages if these == others)
+        assert invented == pytest.approx(weight / 2)
+        assert weight == cells[frozenset({"noagree"} & others)]
+
+
+def test_weights_of_languages_without_text_are_refused(build):
+    with pytest.raises(ValueError, match="weights: fi"):
+        build({"weights": {"fi": 0.5}})
 
 
 def test_twins_read_different_halves_of_the_sentences(build):

@@ -13,7 +13,7 @@ from langmerge import config, plan
 from langmerge.reporting.figures import style
 from langmerge.reporting.findings import INCONCLUSIVE, NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
 from langmerge.reporting.studies import distance, distance_measures, dyads
-from langmerge.reporting.studies.distance_claims import find
+from langmerge.reporting.studies.distance_claims import find, verdict
 from langmerge.reporting.studies.distance_evidence import Evidence
 from langmerge.reporting.studies.results import Samples, load
 
@@ -193,6 +193,22 @@ def test_verdicts_follow_from_what_was_planted(findings):
     assert "+1.00" in findings["ours-D2"].measured  # 1.1 of 10 bits against 1.0
 
 
+@pytest.mark.parametrize(
+    ("side", "low", "high", "p", "expected"),
+    [
+        (-1, -0.3, -0.1, 0.0, REPRODUCED),
+        (-1, 0.1, 0.3, 0.0, NOT_REPRODUCED),
+        (0.4, 0.1, 0.3, 0.049, REPRODUCED),
+        (1, 0.1, 0.3, 0.05, INCONCLUSIVE),
+        (1, -0.1, 0.3, 0.0, INCONCLUSIVE),
+        (1, math.nan, math.nan, 0.0, INCONCLUSIVE),
+        (1, 0.1, 0.3, math.nan, INCONCLUSIVE),
+    ],
+)
+def test_a_verdict_needs_interval_and_p_on_one_side(side, low, high, p, expected):
+    assert verdict(side, low, high, p) == expected
+
+
 def test_the_measure_that_is_the_outcome_is_best_and_chance_is_not_significant(evidence):
     table = evidence.foresight.set_index("name")
     assert table.index[0] == "cosine" and table.rho["cosine"] == pytest.approx(1)
@@ -224,6 +240,7 @@ def test_a_harder_language_is_seen(tmp_path, patch):
     small = finished(tmp_path, patch, scale="smoke", harder="es-sov")
     found = {finding.name: finding for finding in find(Evidence(Samples(small)))}
     assert found["ours-D1"].verdict == NOT_REPRODUCED and "+20.0 %" in found["ours-D1"].measured
+    assert found["ours-D1"].measured.endswith("words 0.0 %, word order +20.0 %, script 0.0 %")
 
 
 def test_the_whole_report_is_composed(evidence):

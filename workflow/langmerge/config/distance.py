@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from langmerge.config.base import Share
+from langmerge.config.base import Language, Positive, Share
 from langmerge.config.corpus import EmbeddedCorpus
 from langmerge.config.language_study import LanguageStudy
 from langmerge.config.recipes import Training
@@ -17,8 +17,13 @@ class Distance(LanguageStudy):
 
     kind: Literal["distance"]
     base: Training = Field(
-        description="Training of the common base on the text of `languages` and `origin.languages`, in equal shares: "
+        description="Training of the common base on the text of `languages` and `origin.languages`: "
         "name all combinations there, so that none is better known than another."
+    )
+    weights: dict[Language, Positive] = Field(
+        default_factory=dict,
+        description="Weight of a language's text in the base's training, 1 where none is given: less for several that "
+        "share a word order, script and agreement, so that the base knows none of these better than another.",
     )
     specialist: Training = Field(description="Training of each language's specialist from the base.")
     twin: bool = Field(
@@ -33,4 +38,6 @@ class Distance(LanguageStudy):
             raise ValueError("corpus.kind: transforms are made by the grammar; expected embedded")
         if self.origin.init is None:
             raise ValueError("origin: all languages must be equally new to the model; give `init`")
+        if unknown := [code for code in self.weights if code not in self.corpora()]:
+            raise ValueError(f"weights: {unknown[0]} is not among languages and origin.languages, so it has no text")
         return self

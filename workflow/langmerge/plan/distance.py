@@ -12,6 +12,7 @@ from langmerge.provenance import canonical
 
 TWIN = "twin"
 AT_ONCE = 90_000  # characters of a sweep's merges: a shell takes commands of 128 KiB
+GROUP = "merges"  # of the systems of a seed, and the name of their sweep
 TASKS = ("text", "minimal_pairs")
 
 
@@ -27,41 +28,40 @@ def build(study: Distance, name: str, root: str) -> Plan:
 
 def add_replicate(draft: LanguageDraft, study: Distance, seed: int) -> None:
     """Base, specialists, pair merges and diagnoses of one seed."""
-    everything = [text_part(language) for language in sorted(study.corpora())]  # whoever of them gets a specialist
+    codes = sorted(study.corpora())  # whoever of them gets a specialist
+    everything = [text_part(code, study.weights.get(code, 1.0)) for code in codes]
     draft.add_origin(seed)
     draft.add_run(seed, "base", "origin", study.base, everything, "train on all languages")
     models = specialists(draft, study, seed)
     tests = tests_of(study, TASKS)
-    single = [alone("base", "base", tests)]
+    merges = [alone("base", "base", tests)]
     for model, language in models.items():
-        single.append(alone(model, "specialist", tests_of(study, TASKS, [language]), language=language))
+        merges.append(alone(model, "specialist", tests_of(study, TASKS, [language]), language=language))
     pairs = list(itertools.combinations(models, 2))
-    for number, (method, grid) in enumerate(in_catalogue_order(study.merging.pairs)):
-        merges = [] if number else single
+    for method, grid in in_catalogue_order(study.merging.pairs):
         for a, b in pairs:
             own = tests_of(study, TASKS, dict.fromkeys([models[a], models[b]]))
             merges.append(entry(f"{method}.{a}+{b}", "pair", method, [a, b], "base", grid, own))
-        add_sweeps(draft, seed, method, merges)
     own_models = [model for model in models if model != TWIN]
-    together = in_catalogue_order(study.merging.all)
-    merges = [entry(f"{method}.all", "merge", method, own_models, "base", grid, tests) for method, grid in together]
-    add_sweeps(draft, seed, "all", merges)
+    for method, grid in in_catalogue_order(study.merging.all):
+        merges.append(entry(f"{method}.all", "merge", method, own_models, "base", grid, tests))
+    add_sweeps(draft, seed, merges)
     draft.add_diagnosis(seed, "all", "base", pairs, models)
 
 
-def add_sweeps(draft: LanguageDraft, seed: int, title: str, merges: Sequence[Entry]) -> None:
-    """Sweeps whose merges are written in at most :data:`AT_ONCE` characters, numbered from the second on."""
-    parts: list[list[Entry]] = []
-    length = AT_ONCE
+def add_sweeps(draft: LanguageDraft, seed: int, merges: Sequence[Entry]) -> None:
+    """As few sweeps as :data:`AT_ONCE` lets: each saves the start of a job. Numbered from the second on."""
+    parts: list[list[Entry]] = [[]]
+    length = 0
     for merge in merges:
-        length += len(canonical(merge))
-        if length > AT_ONCE:
+        length += len(canonical(merge)) + 1
+        if parts[-1] and length > AT_ONCE:
             parts.append([])
-            length = len(canonical(merge))
+            length = len(canonical(merge)) + 1
         parts[-1].append(merge)
     for number, part in enumerate(parts, 1):
-        name = title if number == 1 else f"{title}-{number}"
-        draft.add_sweep(seed, name, name, part)
+        name = GROUP if number == 1 else f"{GROUP}-{number}"
+        draft.add_sweep(seed, name, GROUP, part)
 
 
 def specialists(draft: LanguageDraft, study: Distance, seed: int) -> dict[str, str]:

@@ -35,12 +35,19 @@ from langmerge.reporting.studies.tables import cost_table, counted, method_label
 from langmerge.reporting.table import Table
 
 
-def findings_table(findings: list[Finding]) -> Table:
-    """The findings; what the verdicts mean here."""
+def findings_table(findings: list[Finding], weighed: bool) -> Table:
+    """The findings; what the verdicts mean here. ``weighed``: whether the base's languages were given weights."""
     table = claims_table(findings, "Claims of our own.")
     caption = (
-        "Claims of our own; D9, D10 and the split in D5 were put after a look at results. D1 and D2: 95 % bootstrap "
-        "intervals over sentences; the others: 95 % jackknife intervals over languages and permutation p-values. "
+        "Claims of our own; D9, D10 and the split in D5 were put after a look at results. "
+        + (
+            "The base's text is weighted so that all languages are known equally well: put after one set-up had "
+            "failed D1. "
+            if weighed
+            else ""
+        )
+        + "D1 and D2: 95 % bootstrap intervals over sentences; the others: 95 % jackknife intervals over languages and "
+        "permutation p-values. "
         "Reproduced: the number points the claim's way, and of interval and p those that are given exclude chance; not "
         "reproduced: it points the other way as clearly; inconclusive: neither."
     )
@@ -121,7 +128,7 @@ def compose(results: LanguageResults) -> Document:
             ),
             told,
         ),
-        Section("Findings", given(findings_table(findings))),
+        Section("Findings", given(findings_table(findings, bool(results.study["weights"])))),
         Section("Cost and models", given(cost_table(results), model_table(results), notes(results))),
     ]
     kinds = ", ".join(KINDS[kind].lower() for kind in evidence.distances)

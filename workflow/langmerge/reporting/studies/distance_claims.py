@@ -39,6 +39,16 @@ def find(evidence: Evidence) -> list[Finding]:
     return [replace(one, measured=one.measured[:1].upper() + one.measured[1:]) for one in found]
 
 
+def verdict(side: float, low: float, high: float, p: float = 0.0) -> str:
+    """A claim about a sign (that of ``side``) by its 95 % interval, and by a p-value where there is one.
+
+    Reproduced or not by the side of 0 that the whole interval lies on, if p excludes chance too; else inconclusive.
+    """
+    if not (low > 0 or high < 0) or not p < SIGNIFICANT:
+        return INCONCLUSIVE
+    return REPRODUCED if side * low > 0 else NOT_REPRODUCED
+
+
 def answer(evidence: Evidence) -> list[str]:
     """What was found, in two sentences: what costs where the moderator is alike and apart, and what tells. Else "
     "none."""
@@ -83,8 +93,13 @@ def equally_hard(evidence: Evidence) -> Finding:
     lowest, highest = min(low for low, _ in ends), max(high for _, high in ends)
     measured = (
         f"specialists differ from the original's by at most {number(100 * worst, 1, signed=True)} %; intervals "
-        f"of all {len(rows)} transforms lie within [{number(100 * lowest, 1)}, {number(100 * highest, 1)}] %"
+        f"of all {len(rows)} transforms lie within [{number(100 * lowest, 1)}, {number(100 * highest, 1)}] %; by least "
+        "squares a full difference in each kind accounts for "
     )
+    design = np.column_stack([np.ones(len(evidence.names)), *(one[0] for one in evidence.distances.values())])
+    shares = [share.point for share in evidence.difficulty.share]
+    by_kind = zip(evidence.distances, np.linalg.lstsq(design, shares, rcond=None)[0][1:], strict=True)
+    measured += ", ".join(f"{NAMES[kind].lower()} {number(100 * value, 1, signed=True)} %" for kind, value in by_kind)
     inside = [low > -MARGIN and high < MARGIN for low, high in ends]
     outside = [low > MARGIN or high < -MARGIN for low, high in ends]
     found = REPRODUCED if all(inside) else NOT_REPRODUCED if any(outside) else INCONCLUSIVE
@@ -105,8 +120,7 @@ def twins_merge(evidence: Evidence) -> Finding:
         f"bits per sentence better than they are, retention {number(kept, 2)}; the other pairs' regression says "
         f"{number(float(additive), 2)} at distance 0"
     )
-    found = NOT_REPRODUCED if loss.above else REPRODUCED if loss.below else INCONCLUSIVE
-    return Finding("ours-D2", claim, measured, found)
+    return Finding("ours-D2", claim, measured, verdict(-1, *loss.interval))
 
 
 def ranked_kinds(evidence: Evidence, method: str | None = None) -> pd.DataFrame:
@@ -125,11 +139,9 @@ def every_kind_hurts(evidence: Evidence) -> Finding:
         f"{NAMES[row.kind].lower()} {estimate(row.together, row.low, row.high)} (p {_p(row.p_holm)})"
         for row in each(table)
     )
-    hurts = (table.high < 0) & (table.p_holm < SIGNIFICANT)
-    helps = (table.low > 0) & (table.p_holm < SIGNIFICANT)
-    return Finding(
-        "ours-D3", claim, measured, REPRODUCED if hurts.all() else NOT_REPRODUCED if helps.any() else INCONCLUSIVE
-    )
+    verdicts = {verdict(-1, row.low, row.high, row.p_holm) for row in each(table)}
+    found = NOT_REPRODUCED if NOT_REPRODUCED in verdicts else INCONCLUSIVE if INCONCLUSIVE in verdicts else REPRODUCED
+    return Finding("ours-D3", claim, measured, found)
 
 
 def one_kind_is_worst(evidence: Evidence) -> Finding:
@@ -145,8 +157,7 @@ def one_kind_is_worst(evidence: Evidence) -> Finding:
         f"{NAMES[first].lower()} costs most, {NAMES[second].lower()} is next: difference {estimate(gap, low, high)}; "
         f"{NAMES[first].lower()} costs most in {seeds.count(first)} of {len(seeds)} seeds"
     )
-    found = REPRODUCED if high < 0 else INCONCLUSIVE
-    return Finding("ours-D4", claim, measured, found)
+    return Finding("ours-D4", claim, measured, verdict(-1, low, high))
 
 
 def kinds_interact(evidence: Evidence) -> Finding:
@@ -171,9 +182,7 @@ def kinds_interact(evidence: Evidence) -> Finding:
             for row in each(evidence.conditional.rename(columns={"name": "name_"}))
             if "/" in row.name_
         )
-    clear = one.p < SIGNIFICANT and not one.low <= 0 <= one.high
-    found = INCONCLUSIVE if not clear else REPRODUCED if one.together > 0 else NOT_REPRODUCED
-    return Finding("ours-D5", claim, measured, found)
+    return Finding("ours-D5", claim, measured, verdict(1, one.low, one.high, one.p))
 
 
 def something_foresees(evidence: Evidence) -> Finding:
@@ -190,8 +199,7 @@ def something_foresees(evidence: Evidence) -> Finding:
         f"{int((before.p_max < SIGNIFICANT).sum())} of {len(before)} are significant; retention itself repeats "
         f"over seeds with ρ = {number(evidence.repeats, 2)}"
     )
-    clear = best.p_max < SIGNIFICANT and not best.low <= 0 <= best.high
-    return Finding("ours-D6", claim, measured, REPRODUCED if clear else INCONCLUSIVE)
+    return Finding("ours-D6", claim, measured, verdict(best.rho, best.low, best.high, best.p_max))
 
 
 def beyond_the_kinds(evidence: Evidence) -> Finding:
@@ -207,7 +215,7 @@ def beyond_the_kinds(evidence: Evidence) -> Finding:
         f"largest partial correlation beside the kinds: {BEFORE[best['name']]}, {number(best.partial, 2)} (p Holm "
         f"{_p(best.partial_p)}); the kinds alone foretell Q² = {number(known, 2)} for a language left out"
     )
-    return Finding("ours-D7", claim, measured, REPRODUCED if best.partial_p < SIGNIFICANT else INCONCLUSIVE)
+    return Finding("ours-D7", claim, measured, verdict(best.partial, best.partial, best.partial, best.partial_p))
 
 
 def methods_agree(evidence: Evidence) -> Finding:
@@ -224,9 +232,7 @@ def methods_agree(evidence: Evidence) -> Finding:
         f"{number(found.rho, 2)} over pairs (p {_p(found.p)}); by {method_label(second)} the kinds rank, most "
         f"harmful first: {order}"
     )
-    if not found.p < SIGNIFICANT:
-        return Finding("ours-D8", claim, measured, INCONCLUSIVE)
-    return Finding("ours-D8", claim, measured, REPRODUCED if found.rho > 0 else NOT_REPRODUCED)
+    return Finding("ours-D8", claim, measured, verdict(1, found.rho, found.rho, found.p))
 
 
 def farthest_is_not_worst(evidence: Evidence) -> Finding:
@@ -250,8 +256,7 @@ def farthest_is_not_worst(evidence: Evidence) -> Finding:
         f"pairs alike in {name} that differ fully in all other kinds keep {texts[0]}, pairs apart in {name} too keep "
         f"{texts[1]}: difference {texts[2]}"
     )
-    found = REPRODUCED if high[2] < 0 else NOT_REPRODUCED if low[2] > 0 else INCONCLUSIVE
-    return Finding("ours-D9", claim, measured, found)
+    return Finding("ours-D9", claim, measured, verdict(-1, float(low[2]), float(high[2])))
 
 
 def something_foresees_among_alike(evidence: Evidence) -> Finding:
@@ -268,8 +273,8 @@ def something_foresees_among_alike(evidence: Evidence) -> Finding:
         f"{estimate(best.alike_rho, best.alike_low, best.alike_high)} (p corrected {_p(best.alike_p)}), against "
         f"{number(best.rho, 2)} over all pairs; {len(clear)} of {len(before)} are significant"
     )
-    sure = best.alike_p < SIGNIFICANT and not best.alike_low <= 0 <= best.alike_high
-    return Finding("ours-D10", claim, measured, REPRODUCED if sure else INCONCLUSIVE)
+    found = verdict(best.alike_rho, best.alike_low, best.alike_high, best.alike_p)
+    return Finding("ours-D10", claim, measured, found)
 
 
 def _p(p: float) -> str:
