@@ -36,6 +36,8 @@ assert sys.argv[1:4] == ["-m", "lm_eval", "run"], sys.argv
 options = dict(zip(sys.argv[4::2], sys.argv[5::2]))
 if options["--tasks"] == "unknown":
     sys.exit("Tasks not found: unknown")
+if options["--tasks"] == "far":
+    sys.exit("Traceback\\n  a line\\nConnectionError: Couldn't reach 'their/data' on the Hub (OfflineModeIsEnabled)\\n")
 place = Path(options["--output_path"]) / "model"
 place.mkdir()
 (place / "results_2026-01-01T00-00-00.1.json").write_text({results!r})
@@ -111,6 +113,16 @@ def test_what_is_missing_or_fails_is_explained(python, model_folder, tmp_path, m
     with pytest.raises(InputError, match=r"there is no \.venv-harness/bin/python"):
         run({"tasks": ["blimp"]}, model_folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_data_out_of_reach_are_named_with_what_helps(python, model_folder, tmp_path):
+    with pytest.raises(InputError) as raised:
+        run({"tasks": ["far"]}, model_folder, tmp_path / "out")
+    message = str(raised.value)
+    assert "Couldn't reach 'their/data' on the Hub" in message
+    assert f"{python} -m lm_eval run --model dummy --tasks far --limit 1" in message
+    assert "HF_HUB_OFFLINE=1" in message and "harness_include" in message
+    assert "Traceback" not in message
 
 
 def test_changed_weights_are_refused(python, model_folder, tmp_path):

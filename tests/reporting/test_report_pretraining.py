@@ -12,6 +12,7 @@ from langmerge import config, plan
 from langmerge.reporting.figures import style
 from langmerge.reporting.findings import INCONCLUSIVE, NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
 from langmerge.reporting.studies import pretraining
+from langmerge.reporting.studies import pretraining_measures as measures
 from langmerge.reporting.studies.results import Samples, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,6 +20,7 @@ N, BYTES = 40, 50.0
 LANGUAGES = ["es", "it", "tr"]
 OWN = {"es": 1.0, "it": 1.1, "tr": 1.3}  # bits per byte of monolingual models in their language
 COLLAPSE = {"shared": 2.0, "different": 3.0}  # what merges of all lose
+SHIFTS: dict[tuple[int, str], float] = {}  # by which the merges of a seed and a group differ from these
 BRANCHES = {0.0: 2.0, 0.1: 0.5, 0.5: 0.1}  # what merges of branches lose
 PAIRS = {"es–it": 0.5, "es–tr": 1.5, "it–tr": 1.0}
 
@@ -36,7 +38,8 @@ def bits(system, language):
     if role == "pair":
         return own + PAIRS["–".join(details["languages"])] * (2.5 if system.group == "different" else 1)
     if role == "merge":
-        return own + COLLAPSE[system.group] + (0.1 if details["method"] == "ties" else 0.0)
+        shift = SHIFTS.get((system.seed, system.group), 0.0)
+        return own + COLLAPSE[system.group] + shift + (0.1 if details["method"] == "ties" else 0.0)
     return own + BRANCHES[details["share"]]
 
 
@@ -70,7 +73,8 @@ def make(tmp_path, monkeypatch):
             "run": {"steps": 10, "learning_rate": 0.1},
         }
         values["evaluation"] = {"bootstrap_samples": 200}
-        planned = plan.build(config.Pretraining.model_validate(values | keys), "p", str(tmp_path))
+        root = tmp_path / str(len(list(tmp_path.iterdir())))
+        planned = plan.build(config.Pretraining.model_validate(values | keys), "p", str(root))
         inputs = {}
         for name, folder in planned.report.inputs.items():
             inputs[name] = Path(folder)
@@ -118,9 +122,9 @@ def verdicts(results):
 
 def test_damage_is_what_was_planted(make):
     samples = Samples(make())
-    points = pretraining.branch_points(samples)
+    points = measures.branch_points(samples)
     assert {share: pytest.approx(found["linear"].point, abs=1e-9) for share, found in points.items()} == BRANCHES
-    table = pretraining.pair_damage(samples)
+    table = measures.pair_damage(samples)
     shared = table[table.group == "shared"].set_index("pair").damage
     assert dict(shared) == {pair: pytest.approx(loss, abs=1e-9) for pair, loss in PAIRS.items()}
     assert dict(table[table.group == "different"].set_index("pair").damage) == {
@@ -132,12 +136,25 @@ def test_verdicts_follow_the_planted_numbers(make):
     found = verdicts(make())
     expected = dict.fromkeys(["P1-1", "P1-2", "P1-3", "P1-4", "P1-5", "P1-5b", "P1-6"], REPRODUCED)
     assert {name: finding.verdict for name, finding in found.items()} == expected
-    assert "linear (shared)" in found["P1-2"].measured
-    assert "2.000" in found["P1-2"].measured
+    # two groups of (two methods of all, three pairs)
+    assert "of 10 merges" in found["P1-2"].measured and "Linear of es+it, shared" in found["P1-2"].measured
+    assert "0.500" in found["P1-2"].measured
     assert "1.800" in found["P1-4"].measured  # 2.0 of the best merge less 0.2 of the mixed model
     assert "+0.200" in found["P1-1"].measured
     assert "1.900" in found["P1-5"].measured
     assert "+1.000" in found["P1-6"].measured
+    assert not any("alone" in finding.measured for finding in found.values())
+
+
+def test_seeds_are_counted_that_say_the_same_when_taken_alone(make, monkeypatch):
+    results = make(seeds=[1, 2])
+    for finding in verdicts(results).values():
+        assert finding.verdict == REPRODUCED and finding.measured.endswith("(alone, 2 of 2 seeds say the same)")
+    # in the second seed merges from different weights lose less, by less than they lose more in the first
+    monkeypatch.setitem(SHIFTS, (2, "different"), COLLAPSE["shared"] - COLLAPSE["different"] - 0.2)
+    found = verdicts(make(seeds=[1, 2]))["P1-6"]
+    assert found.verdict == REPRODUCED and "+0.400" in found.measured
+    assert found.measured.endswith("(alone, 1 of 2 seeds say the same)")
 
 
 def test_the_opposite_is_not_reproduced(make, monkeypatch):
@@ -152,9 +169,11 @@ def test_what_lies_within_its_interval_is_inconclusive(make, monkeypatch):
     """Merged and monolingual differ by less than the noise of sentences that the two do not share."""
     monkeypatch.setitem(COLLAPSE, "shared", 1e-4)
     monkeypatch.setitem(COLLAPSE, "different", 1e-4)
+    for pair in PAIRS:
+        monkeypatch.setitem(PAIRS, pair, 1e-4)
     results = make(noise=0.9)
     assert verdicts(results)["P1-2"].verdict == INCONCLUSIVE
-    gap = pretraining.damage(Samples(results), [results.select(role="merge").key.iloc[0]], "shared", LANGUAGES)
+    gap = measures.damage(Samples(results), [results.select(role="merge").key.iloc[0]], "shared", LANGUAGES)
     assert gap.interval[0] <= gap.point <= gap.interval[1]
 
 
@@ -165,18 +184,23 @@ def test_what_the_study_lacks_is_not_testable(make):
 
 
 def test_similarity_that_foretells_damage_is_seen(make):
-    table = pretraining.pair_damage(Samples(make()))
-    rho, p = pretraining.association(table[pretraining.SAME], table.damage)
+    table = measures.pair_damage(Samples(make()))
+    rho, p = measures.association(table[measures.SAME], table.damage)
     assert rho == pytest.approx(-1)
     assert p < 0.01  # 2 of 720 orders are as extreme
-    assert math.isnan(pretraining.association(pd.Series([1.0, 1.0, 1.0, 1.0]), pd.Series([1.0, 2.0, 3.0, 4.0]))[0])
+    assert math.isnan(measures.association(pd.Series([1.0, 1.0, 1.0, 1.0]), pd.Series([1.0, 2.0, 3.0, 4.0]))[0])
 
 
 def test_the_document_has_its_tables_and_figures(make):
     with style():
-        document = pretraining.compose(make())
+        document = pretraining.compose(make(seeds=[1, 2]))
     assert {figure.name for figure in document.figures} >= {"pairs", "branches", "barriers", "layers", "similarity"}
     assert {table.name for table in document.tables} >= {"scores_text", "findings", "cost", "models"}
     scores = next(table for table in document.tables if table.name == "scores_text").data
     own = scores[(scores.system == "Monolingual, shared initialisation") & (scores.language == "tr")]
     assert own.score.iloc[0] == pytest.approx(OWN["tr"])
+    table = next(table for table in document.tables if table.name == "scores_text")
+    average = np.mean(list(OWN.values()))
+    assert (table.columns[-1], table.rows[1][-1].text) == ("each seed", f"{average:.3f}, {average:.3f}")
+    branches = next(figure for figure in document.figures if figure.name == "branches")
+    assert "each seed" in branches.caption

@@ -2,6 +2,7 @@ rule run_harness:
     input:
         manifests=job_manifests,
         weights=ancient(job_weights),
+        files=job_files,
     output:
         manifest="{folder}/manifest.json",
         cost="{folder}/cost.json",

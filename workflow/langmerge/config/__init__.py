@@ -10,7 +10,7 @@ from langmerge.config.distance import Distance
 from langmerge.config.growth import Growth
 from langmerge.config.growth_recipe import Growing, GrowSpec
 from langmerge.config.kinds import KINDS
-from langmerge.config.language_study import LanguageStudy
+from langmerge.config.language_study import LanguageStudy, Origin
 from langmerge.config.loading import load, load_workflow, merge_defaults, read_yaml
 from langmerge.config.maintenance import Maintenance
 from langmerge.config.merging import Calibration, Grid, candidates
@@ -40,6 +40,7 @@ __all__ = [
     "LanguageStudy",
     "Maintenance",
     "MergeSpec",
+    "Origin",
     "Pretraining",
     "Section",
     "Source",

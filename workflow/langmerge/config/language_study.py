@@ -7,14 +7,17 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from langmerge import catalogue
-from langmerge.config.base import Count, Language, Name, Section
+from langmerge.config.base import Language, Name, Section
 from langmerge.config.corpus import Corpus, EmbeddedCorpus
+from langmerge.config.evaluation import TaskEvaluation
 from langmerge.config.merging import Grid, check_grids
 from langmerge.config.recipes import Import, Initialisation
 from langmerge.config.study import Hardware
 from langmerge.config.tasks import EmbeddedTasks, Tasks
 
-TaskName = Literal["text", "minimal_pairs", "sentiment", "summarization", "causal_choice", "arithmetic"]
+TaskName = Literal[
+    "text", "minimal_pairs", "sentiment", "summarization", "causal_choice", "arithmetic", "question_answering"
+]
 
 
 class Origin(Section):
@@ -45,22 +48,6 @@ class Merges(Section):
     def _methods(self) -> Merges:
         check_grids("pairs", self.pairs, 2)
         return self
-
-
-class TaskEvaluation(Section):
-    """How models are scored."""
-
-    dev: Count | None = Field(None, description="Items per test for tuning; all when empty.")
-    test: Count | None = Field(None, description="Items per test for reporting; all when empty.")
-    batch_size: Count = Field(64, description="Sequences at once.")
-    max_new_tokens: Count = Field(48, description="Longest generated answer in tokens.")
-    bootstrap_samples: Count = Field(1000, description="Bootstrap resamples of the items.")
-    seed: int = Field(12345, description="Seed of the resamples.")
-    harness: list[Name] = Field(
-        default_factory=list,
-        description="Tasks of lm-evaluation-harness by name, scored in an environment of its own (`make harness`).",
-    )
-    harness_limit: Count | None = Field(None, description="Items of each of these tasks; all when empty.")
 
 
 class Diagnosis(Section):

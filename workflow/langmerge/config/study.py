@@ -9,27 +9,9 @@ from pydantic import Field, field_validator, model_validator
 from langmerge.config.analysis import Analysis
 from langmerge.config.base import Count, DirectionGroup, Language, Name, Positive, Section
 from langmerge.config.corpus import Corpus, EmbeddedCorpus
+from langmerge.config.evaluation import Evaluation
 from langmerge.config.merging import Merging, check_grids
 from langmerge.config.recipes import Base, ExtraModel, PromptConfig, Training
-
-
-class Evaluation(Section):
-    """How models are scored."""
-
-    dev: Count | None = Field(None, description="Sentences per direction for tuning; all when empty.")
-    test: Count | None = Field(None, description="Sentences per direction for reporting; all when empty.")
-    splits: list[Name] = Field(["test"], description="Test sets that are scored; the first is the main one.")
-    batch_size: Count = Field(64, description="Sentences decoded at once.")
-    max_new_tokens: Count = Field(64, description="Longest translation in tokens.")
-    cut: Literal["newline"] | None = Field(None, description="`newline`: keep the first line of the output only.")
-    bootstrap_samples: Count = Field(1000, description="Paired bootstrap resamples.")
-    randomization_trials: Count = Field(10000, description="Approximate randomization trials.")
-    seed: int = Field(12345, description="Seed of the significance tests.")
-    harness: list[Name] = Field(
-        default_factory=list,
-        description="Tasks of lm-evaluation-harness by name, scored in an environment of its own (`make harness`).",
-    )
-    harness_limit: Count | None = Field(None, description="Items of each of these tasks; all when empty.")
 
 
 class Hardware(Section):

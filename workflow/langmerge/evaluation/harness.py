@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,11 @@ FOLDER = Path(".venv-harness")
 # Metrics that the harness gives as shares of 1; ours are in percent. All others stay as they are.
 SHARES = frozenset({"acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match", "f1", "mcc"})
 LINES = 15  # of the harness's own words, where it fails
+# How it says that data or code are neither in its cache nor within reach (datasets, huggingface_hub, requests).
+UNREACHED = re.compile(
+    r"^\S*(?:ConnectionError|ConnectError|ConnectTimeout|OfflineModeIsEnabled|LocalEntryNotFoundError)\b.*",
+    re.MULTILINE,
+)
 # What of the harness's report is kept: times, machine and paths differ between equal runs.
 KEPT = ("results", "versions", "n-shot", "n-samples", "group_subtasks", "higher_is_better", "lm_eval_version")
 
@@ -77,16 +83,29 @@ def run_harness(model: Path, spec: Mapping[str, Any], folder: Path, device: str)
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
         files = sorted(Path(place).rglob("results_*.json"))
         if done.returncode or len(files) != 1:
-            raise InputError(
-                f"evaluation.harness: lm_eval failed on {', '.join(spec['tasks'])} (exit status {done.returncode}); "
-                f"its last words:\n{_last(done.stderr, LINES)}"
-            )
+            raise InputError(_explained(done, spec["tasks"], command[0]))
         found = {key: value for key, value in read_json(files[0]).items() if key in KEPT}
         write_json(folder / "results.json", found)
         for path in Path(place).rglob("samples_*.jsonl"):
             # samples_<task>_<time>.jsonl
             path.rename(folder / f"{path.stem.rpartition('_')[0]}.jsonl")
     return found
+
+
+def _explained(done: subprocess.CompletedProcess[str], tasks: Sequence[str], python: str) -> str:
+    """What went wrong, and what helps: fetch the data elsewhere if they could not be reached."""
+    named = ",".join(tasks)
+    if unreached := UNREACHED.findall(done.stderr):
+        return (
+            f"evaluation.harness: the data of {named} are not on this machine and could not be fetched "
+            f"({unreached[-1]}). Where there is a network, fetch them with `{python} -m lm_eval run --model dummy "
+            f"--tasks {named} --limit 1`, copy the cache (the folder HF_HOME, ~/.cache/huggingface unless set) to "
+            "this machine and set HF_HUB_OFFLINE=1; or name tasks on files of your own (evaluation.harness_include)"
+        )
+    return (
+        f"evaluation.harness: lm_eval failed on {named} (exit status {done.returncode}); its last words:\n"
+        f"{_last(done.stderr, LINES)}"
+    )
 
 
 def _environment() -> dict[str, str]:

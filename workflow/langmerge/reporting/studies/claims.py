@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
 import pandas as pd
 
 from langmerge.reporting.findings import NOT_TESTABLE, Finding
+from langmerge.reporting.studies.results import Samples
 from langmerge.reporting.table import Table, cells
 
 
@@ -13,9 +17,25 @@ def untestable(name: str, claim: str, missing: str) -> Finding:
     return Finding(name, claim, f"Needs {missing}, which the study does not have", NOT_TESTABLE)
 
 
+def by_seed(samples: Samples, claims: Sequence[Callable[[Samples], Finding]]) -> list[Finding]:
+    """Every claim over all seeds; where there are several, with how many of them say the same when taken alone."""
+    found = [claim(samples) for claim in claims]
+    seeds = samples.results.seeds
+    if len(seeds) < 2:
+        return found
+    alone = [[claim(samples.of_seed(seed)).verdict for claim in claims] for seed in seeds]
+    counts = [sum(verdicts[place] == one.verdict for verdicts in alone) for place, one in enumerate(found)]
+    return [
+        replace(one, measured=f"{one.measured} (alone, {count} of {len(seeds)} seeds say the same)")
+        if one.verdict != NOT_TESTABLE
+        else one
+        for one, count in zip(found, counts, strict=True)
+    ]
+
+
 def claims_table(findings: list[Finding], source: str) -> Table:
     """All claims, what was measured here, and the verdicts."""
-    rows = [[f.name, f.claim, f.measured + ".", f.verdict] for f in findings]
+    rows = [[f.name, f.claim, _sentence(f.measured), f.verdict] for f in findings]
     return Table(
         "findings",
         "Findings",
@@ -31,6 +51,12 @@ def claims_table(findings: list[Finding], source: str) -> Table:
 
 def claims_in_words(findings: list[Finding]) -> list[str]:
     """The tested claims as sentences, and one that names the rest."""
-    sentences = [f"{f.verdict.capitalize()}: {f.claim} {f.measured}." for f in findings if f.verdict != NOT_TESTABLE]
+    sentences = [
+        f"{f.verdict.capitalize()}: {f.claim} {_sentence(f.measured)}" for f in findings if f.verdict != NOT_TESTABLE
+    ]
     rest = [f.name for f in findings if f.verdict == NOT_TESTABLE]
     return [*sentences, *([f"{NOT_TESTABLE.capitalize()}: {', '.join(rest)}."] if rest else [])]
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}."

@@ -6,9 +6,10 @@ whose items are parallel. Languages and seeds are fixed: averaged, not resampled
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ MAIN = {
     "summarization": "rouge_l",
     "causal_choice": "accuracy",
     "arithmetic": "exact_match",
+    "question_answering": "token_f1",
 }
 METRICS = {
     "bits_per_byte": "bits/byte",
@@ -34,6 +36,7 @@ METRICS = {
     "accuracy_norm": "accuracy (per token)",
     "macro_f1": "macro-F1",
     "exact_match": "exact match",
+    "token_f1": "token F1",
     "rouge_1": "ROUGE-1",
     "rouge_2": "ROUGE-2",
     "rouge_l": "ROUGE-L",
@@ -45,6 +48,7 @@ TASKS = {
     "summarization": "Summarization",
     "causal_choice": "Causal choice",
     "arithmetic": "Arithmetic",
+    "question_answering": "Question answering",
 }
 LOWER_IS_BETTER = ("bits_per_byte",)
 DECIMALS = {"bits_per_byte": 3}  # all others are percentages with one
@@ -106,6 +110,14 @@ class Samples:
         statistics = arrays[name]
         counts = self._counts("\n".join(arrays["ids"].tolist()), len(statistics))
         return Sample(float(score(name, statistics.sum(0))), score(name, counts @ statistics))
+
+    def of_seed(self, seed: int) -> Samples:
+        """The same draws where only the systems and diagnoses of one seed are to be seen."""
+        found = self.results
+        diagnoses = {name: table[table.seed == seed] for name, table in found.diagnoses.items()}
+        view = copy.copy(self)
+        view.results = replace(found, systems=found.systems[found.systems.seed == seed], diagnoses=diagnoses)
+        return view
 
     def average(self, keys: Iterable[str], task: str, languages: Iterable[str], metric: str = "") -> Sample:
         """Mean over systems (the seeds of one) and languages in which it is defined."""
