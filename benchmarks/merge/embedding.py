@@ -15,6 +15,7 @@ import torch
 import yaml
 from compare import measure
 
+from langmerge.merging.elements import BFLOAT16
 from langmerge.merging.writer import WeightsWriter
 
 NAME = "model.embed_tokens.weight"
@@ -24,7 +25,7 @@ def write(folder, seed, rows, columns):
     """A model folder with just the embedding, written by rows; the same seed gives the same base part."""
     folder.mkdir(parents=True)
     base, own = torch.Generator().manual_seed(0), torch.Generator().manual_seed(seed)
-    with WeightsWriter(folder, [(NAME, torch.bfloat16, (rows, columns))]) as writer:
+    with WeightsWriter(folder, [(NAME, BFLOAT16, (rows, columns))]) as writer:
         for start in range(0, rows, 4096):
             count = min(4096, rows - start)
             values = torch.randn(count * columns, generator=base) * 0.02

@@ -10,6 +10,7 @@ from merge_models import CONFIG, HIDDEN, VOCABULARY, save, weights
 
 from langmerge.merging import Recipe, state_dicts
 from langmerge.merging.adapters import AdapterView
+from langmerge.merging.elements import BFLOAT16, FLOAT32
 from langmerge.merging.reader import ModelFolder
 
 EMBED = "model.embed_tokens.weight"
@@ -31,7 +32,7 @@ def assert_view(view, state, changes, tolerance=1e-7):
     assert list(view.tensors) == list(view._base.tensors)
     for name, exact in expected(state, changes).items():
         values = view.whole(name)
-        assert values.dtype == view.tensors[name].dtype and values.shape == view.tensors[name].shape
+        assert values.dtype == view.tensors[name].dtype.of_torch and values.shape == view.tensors[name].shape
         torch.testing.assert_close(values.double(), exact, atol=tolerance, rtol=0, msg=name)
 
 
@@ -140,7 +141,7 @@ def test_replaced_tensors_and_biases(states, tmp_path):
     changes = products(modules, 2.0)
     changed = state | {"model.norm.weight": new_norm.to(torch.bfloat16), Q.format(0) + ".bias": new_bias}
     assert_view(view, changed, changes | {Q.format(1) + ".bias": 2.0 * added.double()}, 1e-6)
-    assert view.tensors["model.norm.weight"].dtype == torch.bfloat16
+    assert view.tensors["model.norm.weight"].dtype == BFLOAT16
 
 
 def test_checkpoint_without_the_first_part_of_names(states, tmp_path):
@@ -158,7 +159,7 @@ def test_adapted_tensors_are_float32_and_outputs_take_the_type_of_the_base(state
     view = AdapterView(base, save_adapter(tmp_path / "a", modules))
     assert_view(view, state, products(modules, 2.0))
     name = Q.format(0) + ".weight"
-    assert view.tensors[name].dtype == torch.float32 and view.tensors[EMBED].dtype == torch.bfloat16
+    assert view.tensors[name].dtype == FLOAT32 and view.tensors[EMBED].dtype == BFLOAT16
     assert not torch.equal(view.whole(name), view.whole(name).to(torch.bfloat16).float())
     recipe = Recipe("merged", "task_arithmetic", ("a",), "base", {"scale": 1.0})
     (merged,) = state_dicts([recipe], {"base": folder, "a": view})

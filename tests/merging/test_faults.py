@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 
 from langmerge.merging import Merge, Recipe, journal, state_dicts, write_models
 from langmerge.merging import sinks as sinks_module
-from langmerge.merging.journal import JOURNAL, Journal, resumable_folders
+from langmerge.merging.elements import FLOAT32
+from langmerge.merging.journal import JOURNAL, Journal, entry_of, resumable_folders
 from langmerge.merging.reader import ModelFolder, read_header
 from langmerge.merging.writer import WeightsWriter
 
@@ -689,15 +690,15 @@ def test_an_interrupt_keeps_what_was_done_and_an_error_does_not(smalls, tmp_path
 def test_a_second_kill_loses_nothing_of_what_was_done_after_a_line_was_cut(tmp_path):
     first = Journal(tmp_path, "x")
     first.start()
-    first.note("a", [1.0])
-    first.note("b", [2.0])
+    first.note(entry_of("a", [1.0]))
+    first.note(entry_of("b", [2.0]))
     first.write(first.take())
     path = tmp_path / JOURNAL
     path.write_text(path.read_text()[:-5])
     second = Journal(tmp_path, "x")
     assert second.done == {"a": [1.0]}
     second.start()
-    second.note("c", [3.0])
+    second.note(entry_of("c", [3.0]))
     second.write(second.take())
     assert Journal(tmp_path, "x").done == {"a": [1.0], "c": [3.0]}
 
@@ -771,7 +772,7 @@ def test_sources_without_identity_are_merged_but_not_resumed(smalls, tmp_path, m
 
 
 def test_a_writer_that_fails_to_close_leaves_no_open_file(tmp_path, monkeypatch):
-    writer = WeightsWriter(tmp_path, [("w", torch.float32, (4,))])
+    writer = WeightsWriter(tmp_path, [("w", FLOAT32, (4,))])
     monkeypatch.setattr(os, "fsync", lambda handle: broken_disk.no_space())
     with pytest.raises(OSError, match="No space"), writer:
         writer.write("w", 0, torch.zeros(4))

@@ -4,11 +4,13 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from merge_models import CONFIG, save
 
 from langmerge.merging import Merge, Recipe
+from langmerge.merging.elements import BFLOAT16, FLOAT16, FLOAT32, Elements, element_type
 from langmerge.merging.fused import library as compiled
 from langmerge.merging.fused import loops
 from langmerge.merging.randomness import random_bits, run_keys, stream_key
@@ -163,9 +165,11 @@ def test_ranks_and_the_masks_they_decide(columns, kind):
         values = (values * 3).round() / 1024
     block = One(values)
     ranks = row_ranks(values).view(-1)
-    assert torch.equal(loops.row_ranks(block, loops.plain(block, "m")), ranks)
+    assert np.array_equal(loops.row_ranks(block, loops.plain(block, "m")), ranks)
     for slope, offset in ((0.2 / max(1, columns - 1), 0.4), (0.0, 0.5), (1.0 / max(1, columns - 1), 0.0)):
-        mask = loops.mask_of(block, loops.ranked(loops.plain(block, "m"), block, 5, "m", (slope, offset), None))
+        mask = torch.from_numpy(
+            loops.mask_of(block, loops.ranked(loops.plain(block, "m"), block, 5, "m", (slope, offset), None))
+        )
         bits = random_bits(stream_key(5, "m", "tensor"), 0, values.numel())
         keep = (ranks * slope).add_(offset).double()
         expected = bits < (keep * 2**31).to(torch.int64)
@@ -177,18 +181,18 @@ def test_ranks_and_the_masks_they_decide(columns, kind):
 def test_the_loops_find_what_is_not_finite_and_what_does_not_fit():
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         values = torch.full((1100,), torch.finfo(dtype).max, dtype=dtype)
-        assert loops.all_finite(values)
-        assert loops.all_finite(-values[:0])
+        assert loops.all_finite(Elements.of(values))
+        assert loops.all_finite(Elements.of(-values[:0]))
         for bad in (torch.nan, torch.inf, -torch.inf):
             for place in (0, 517, 1099):
                 spoilt = values.clone()
                 spoilt[place] = bad
-                assert not loops.all_finite(spoilt)
-    large = torch.tensor([0.0, 3.4e38, 1.0])
-    assert loops.finish(large, torch.float32, None)[1]
-    assert not loops.finish(large, torch.bfloat16, None)[1]
-    assert not loops.finish(torch.tensor([65520.0]), torch.float16, None)[1]
-    assert loops.finish(torch.tensor([65519.0]), torch.float16, None)[1]
+                assert not loops.all_finite(Elements.of(spoilt))
+    large = np.array([0.0, 3.4e38, 1.0], np.float32)
+    assert loops.finish(large, FLOAT32, None)[1]
+    assert not loops.finish(large, BFLOAT16, None)[1]
+    assert not loops.finish(np.array([65520.0], np.float32), FLOAT16, None)[1]
+    assert loops.finish(np.array([65519.0], np.float32), FLOAT16, None)[1]
 
 
 @needs_loops
@@ -197,7 +201,7 @@ def test_rounding_is_to_the_nearest_even(dtype):
     bits = torch.randint(-(2**31), 2**31, (100_000,), generator=torch.Generator().manual_seed(0), dtype=torch.int64)
     exact = bits.to(torch.int32).view(torch.float32)
     exact = exact[exact.isfinite()]
-    assert torch.equal(loops.finish(exact, dtype, None)[0], exact.to(dtype))
+    assert torch.equal(loops.finish(exact.numpy(), element_type(dtype), None)[0].tensor, exact.to(dtype))
 
 
 @needs_loops
@@ -205,9 +209,10 @@ def test_sums_that_overflow_in_float32_are_taken_in_float64():
     values = torch.full((3000,), 2e19)
     block = One(values)
     grams, counts = loops.describe(block, [loops.plain(block, "m")])
-    assert float(grams) == pytest.approx(3000 * 4e38)
+    assert float(grams[0, 0]) == pytest.approx(3000 * 4e38)
     assert counts.tolist() == [0, 3000]
-    sums = loops.finish(torch.full((3000,), 3e38), torch.float32, torch.zeros(3000))[2].tolist()
+    large, zero = np.full(3000, 3e38, np.float32), np.zeros(3000, np.float32)
+    sums = loops.finish(large, FLOAT32, Elements.of(zero))[2].tolist()
     assert sums == pytest.approx([3000 * 3e38, 0, 3000 * 9e76, 3000, 3000])
 
 

@@ -92,7 +92,7 @@ def test_sharded_models_are_read_and_written_like_single_files(states, sources, 
 
 
 def test_memory_is_bounded_by_the_block_and_not_by_the_tensor(tmp_path):
-    """A tensor of 8 MiB, blocks of 64 KiB; the reads are counted, as torch's memory is not traced by Python."""
+    """A tensor of 8 MiB in each of three models, blocks of 64 KiB of which 8 are read at once, and once ahead."""
     state = {"model.layers.0.w": torch.randn(2048, 1024, generator=torch.Generator().manual_seed(0))}
     sources = {name: save(tmp_path / name, state) for name in ("base", "a")}
     sources["b"] = save(tmp_path / "b", {k: v * 1.01 for k, v in state.items()})
@@ -100,21 +100,21 @@ def test_memory_is_bounded_by_the_block_and_not_by_the_tensor(tmp_path):
     merge = Merge([recipe], sources, block=1 << 14)
     largest = 0
     for model in merge._models.values():
-        read = model.read
+        read = model.elements
 
         def counted(tensor, start, count, read=read):
             nonlocal largest
             largest = max(largest, count)
             return read(tensor, start, count)
 
-        model.read = counted
+        model.elements = counted
     tracemalloc.start()
     pieces = [len(piece.values) for piece in merge]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert largest == SPAN["cpu"] << 14
     assert pieces == [1 << 14] * 128
-    assert peak < 1 << 20
+    assert peak < 6 << 20
 
 
 def test_a_tensor_that_fits_into_a_block_is_read_once_for_all_recipes(sources):
@@ -168,7 +168,7 @@ def test_output_types_follow_the_base_tensor_by_tensor(states, tmp_path):
 def test_values_too_large_for_the_output_type_are_an_error(states, tmp_path):
     large = {n: t + 1e5 for n, t in states["a"].items()}
     sources = {"a": save(tmp_path / "a", large)}
-    with pytest.raises(ValueError, match=r"'m'.*does not fit into torch.float16"):
+    with pytest.raises(ValueError, match=r"'m'.*does not fit into float16"):
         list(Merge([Recipe("m", "linear", ("a",))], sources, dtype=torch.float16))
 
 
@@ -182,7 +182,7 @@ def test_tensors_of_whole_numbers_and_empty_ones_are_passed_on(states, tmp_path)
         assert torch.equal(stored[name], tensor)
         assert stored[name].dtype == tensor.dtype
     sources["c"] = save(tmp_path / "c", states["c"] | extra | {"steps": torch.tensor(8)})
-    with pytest.raises(ValueError, match=r"'steps' \(torch.int64\) differs between model 'base' and model 'c'"):
+    with pytest.raises(ValueError, match=r"'steps' \(int64\) differs between model 'base' and model 'c'"):
         list(Merge([Recipe("m", "ties", ("a", "c"), "base")], sources))
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from langmerge.merging import Recipe, state_dicts, write_models
 from langmerge.merging import __main__ as command
+from langmerge.merging.elements import FLOAT32
 from langmerge.merging.writer import WeightsWriter
 from langmerge.provenance import InputError
 
@@ -113,7 +114,7 @@ def test_nothing_is_overwritten(sources, tmp_path):
 def test_a_tensor_not_written_in_full_is_an_error(tmp_path):
     with (
         pytest.raises(RuntimeError, match=r"not written in full: \['w'\]"),
-        WeightsWriter(tmp_path, [("w", torch.float32, (4,))]) as writer,
+        WeightsWriter(tmp_path, [("w", FLOAT32, (4,))]) as writer,
     ):
         writer.write("w", 0, torch.zeros(3))
 

@@ -246,11 +246,11 @@ def counted(folder, text, **options):
     read = []
     for source in prepared.sources.values():
 
-        def counting(tensor, start, count, read=read, source=source, real=source.read):
+        def counting(tensor, start, count, read=read, source=source, real=source.elements):
             read.append(count * source.tensors[tensor].dtype.itemsize)
             return real(tensor, start, count)
 
-        source.read = counting
+        source.elements = counting
     for _ in prepared.merge(**options):
         pass
     return sum(read), cost

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from langmerge.merging import Merge, Recipe
+from langmerge.merging.elements import element_type
 from langmerge.merging.pipeline import ReadAhead, Walk, WriteBehind, is_finite
 from langmerge.merging.reader import ModelFolder
 from langmerge.merging.sources import Source, TensorEntry
@@ -22,7 +23,7 @@ class Numbers(Source):
 
     def __init__(self, name, dtype=torch.float32, offset=0):
         self.name, self.dtype, self.offset = name, dtype, offset
-        self.tensors = {tensor: TensorEntry(tensor, dtype, (size,)) for tensor, size in SIZES.items()}
+        self.tensors = {tensor: TensorEntry(tensor, element_type(dtype), (size,)) for tensor, size in SIZES.items()}
         self.log, self.threads, self.held = [], [], weakref.WeakSet()
         self.most = 0
         self.broken = {}
@@ -84,7 +85,7 @@ def test_every_element_is_read_just_once_in_order(ahead, dtype, span, block):
         for start in range(0, walk.numel, block):
             for source in (one, two):
                 count = min(block, walk.numel - start)
-                got = reader.read(source.name, walk, start, count, last=True)
+                got = reader.read(source.name, walk, start, count, last=True).tensor
                 assert got.dtype in (torch.float32, dtype)
                 stored = source.values(walk.tensor)[start : start + count].to(dtype)
                 assert torch.equal(got, stored.to(torch.float32))
@@ -101,7 +102,7 @@ def test_sweeps_reread_long_tensors_but_nothing_in_vain(ahead):
     for walk in walks(4).values():
         for sweep in range(3):
             for start in range(0, walk.numel, 2):
-                got = reader.read("one", walk, start, min(2, walk.numel - start), last=sweep == 2)
+                got = reader.read("one", walk, start, min(2, walk.numel - start), last=sweep == 2).tensor
                 assert torch.equal(got.double(), source.values(walk.tensor)[start : start + 2])
     sweeps = {name: 3 if size > 4 else 1 for name, size in SIZES.items()}
     assert source.log == [row for name in SIZES for _ in range(sweeps[name]) for row in once(4) if row[0] == name]
@@ -115,7 +116,7 @@ def test_any_order_of_blocks_sources_and_tensors_gives_the_right_values(ahead):
         walk, source = chance.choice(spans), chance.choice(sources)
         start = chance.randrange(walk.numel)
         count = chance.randint(1, min(4 - start % 4, walk.numel - start))
-        got = reader.read(source.name, walk, start, count, last=chance.random() < 0.5)
+        got = reader.read(source.name, walk, start, count, last=chance.random() < 0.5).tensor
         assert torch.equal(got.double(), source.values(walk.tensor)[start : start + count])
 
 
@@ -199,13 +200,13 @@ def test_a_merge_reads_each_span_of_each_source_once(sources):
     folders = {name: ModelFolder(name, folder) for name, folder in sources.items()}
     logs = {name: [] for name in sources}
     for name, folder in folders.items():
-        read = folder.read
+        read = folder.elements
 
         def noted(tensor, start, count, read=read, log=logs[name]):
             log.append((tensor, start, count))
             return read(tensor, start, count)
 
-        folder.read = noted
+        folder.elements = noted
     recipes = [
         Recipe("mean", "linear", ("a", "b"), "base"),
         Recipe("sum", "task_arithmetic", ("a", "b", "c"), "base"),

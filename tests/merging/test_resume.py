@@ -13,7 +13,7 @@ import pytest
 from merge_models import save
 
 from langmerge.merging import Merge, Recipe, write_models
-from langmerge.merging.journal import JOURNAL, Journal
+from langmerge.merging.journal import JOURNAL, Journal, entry_of
 
 SCRIPT = """
 import json, sys, time
@@ -94,8 +94,8 @@ def test_a_journal_of_another_merge_is_not_gone_on_with(sources, states, tmp_pat
 def test_a_journal_that_was_cut_counts_up_to_the_cut(tmp_path):
     journal = Journal(tmp_path, {"x": 1})
     journal.start()
-    journal.note("a", [1.5])
-    journal.note("b", [2.5])
+    journal.note(entry_of("a", [1.5]))
+    journal.note(entry_of("b", [2.5]))
     journal.write(journal.take())
     assert Journal(tmp_path, {"x": 1}).done == {"a": [1.5], "b": [2.5]}
     assert Journal(tmp_path, {"x": 2}).done == {}

@@ -5,8 +5,9 @@ import torch
 from merge_models import save
 
 from langmerge.merging import Recipe, selection, state_dicts
+from langmerge.merging.histograms import Histogram
 from langmerge.merging.methods.task_vectors import trim
-from langmerge.merging.selection import BandEdge, Histogram, RankSearch, Trim
+from langmerge.merging.selection import BandEdge, RankSearch, Trim
 
 GENERATOR = torch.Generator().manual_seed(31)
 NOISE = torch.randn(50_001, generator=GENERATOR)

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from langmerge.merging import Recipe, state_dicts
 from langmerge.merging.compatibility import vocabulary
+from langmerge.merging.elements import FLOAT32
 from langmerge.merging.engine import Merge
 from langmerge.merging.reader import ModelFolder
 from langmerge.merging.sinks import write_models
@@ -309,7 +310,7 @@ def test_rows_are_read_in_few_pieces_and_any_order(columns):
     class Counted(Source):
         name = "counted"
         values = torch.randn(500, columns, generator=torch.Generator().manual_seed(0))
-        tensors = {"w": TensorEntry("w", torch.float32, (500, columns))}  # noqa: RUF012
+        tensors = {"w": TensorEntry("w", FLOAT32, (500, columns))}  # noqa: RUF012
         reads = elements = 0
 
         def read(self, tensor, start, count):

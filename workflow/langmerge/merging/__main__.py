@@ -1,5 +1,7 @@
 """Command line: `python -m langmerge.merging RECIPE.yaml OUT`, or `--spec JSON --out FOLDER` from the workflow."""
 
+from __future__ import annotations
+
 import importlib
 import shutil
 import sys
@@ -7,11 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from tqdm import tqdm
-
 from langmerge import provenance
 from langmerge.command import parse
+from langmerge.merging.elements import element_type
 from langmerge.merging.engine import Merge
 from langmerge.merging.memory import keep_freed_memory
 from langmerge.merging.recipe import Recipe
@@ -19,7 +19,7 @@ from langmerge.merging.sinks import write_models
 from langmerge.merging.writer import SHARD_BYTES
 
 KEYS = {"recipe", "with", "sources", "data", "dtype", "block", "shard_bytes"}
-OUTPUT_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+OUTPUT_DTYPES = ("float32", "bfloat16", "float16")
 
 
 def write(spec: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -39,6 +39,8 @@ def write(spec: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     recipes = [recipe, *(Recipe.from_json(other) for other in spec.get("with") or ())]
     sources = {name: Path(place) for name, place in spec["sources"].items()}
     data = {name: Path(place) for name, place in (spec.get("data") or {}).items()}
+    from tqdm import tqdm
+
     elements = Merge(recipes, sources, data=data, outputs=[recipe.name]).elements
     with tqdm(total=elements, unit="el", unit_scale=True, desc=recipe.name, mininterval=1.0) as bar:
         result = write_models(
@@ -46,7 +48,7 @@ def write(spec: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             sources,
             {recipe.name: folder},
             data=data,
-            dtype=OUTPUT_DTYPES[dtype] if dtype else None,
+            dtype=element_type(dtype) if dtype else None,
             block=spec.get("block"),
             shard_bytes=spec.get("shard_bytes") or SHARD_BYTES,
             progress=bar.update,

@@ -1,19 +1,23 @@
 """A base model with a LoRA adapter, read as if the two had been merged: a source for every merge method."""
 
+from __future__ import annotations
+
 import json
 import re
 import warnings
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from langmerge.merging.compatibility import INPUT_EMBEDDINGS, OUTPUT_EMBEDDINGS
+from langmerge.merging.elements import FLOAT32
+from langmerge.merging.lazy import torch
 from langmerge.merging.lora.adapter import Adapter, Module
 from langmerge.merging.lora.thin import Product, elements
 from langmerge.merging.reader import StoredTensor
 from langmerge.merging.sources import Source, TensorEntry
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class AdapterView(Source):
@@ -125,12 +129,12 @@ class AdapterView(Source):
                 f"model ({self.adapter.base_name or 'unnamed'}), or its vocabulary was resized"
             )
         self._modules[name] = (module, flipped)
-        self.tensors[name] = TensorEntry(name, torch.float32, entry.shape)
+        self.tensors[name] = TensorEntry(name, FLOAT32, entry.shape)
         if "bias" in module.tensors:
             key = module.tensors["bias"]
             bias = self._fitting(f"{module.name}.bias", key, (module.outputs,))
             self._biases[bias] = module
-            self.tensors[bias] = TensorEntry(bias, torch.float32, (module.outputs,))
+            self.tensors[bias] = TensorEntry(bias, FLOAT32, (module.outputs,))
 
     def _replace(self, target: str, entry: StoredTensor) -> None:
         if target in OUTPUT_EMBEDDINGS and target not in self._base.tensors and self._tied():
@@ -203,4 +207,5 @@ def _range(entry: StoredTensor, start: int, count: int) -> Tensor:
     with entry.path.open("rb") as file:
         file.seek(entry.offset + start * entry.dtype.itemsize)
         data = bytearray(file.read(count * entry.dtype.itemsize))
-    return torch.frombuffer(data, dtype=entry.dtype) if count else torch.empty(0, dtype=entry.dtype)
+    dtype = entry.dtype.of_torch
+    return torch.frombuffer(data, dtype=dtype) if count else torch.empty(0, dtype=dtype)

@@ -3,19 +3,22 @@
 All recipes of a pass look at the same block, so whatever two of them need is read and computed once.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-from torch import Tensor
-
+from langmerge.merging.elements import Array, Elements
 from langmerge.merging.fused.library import KINDS
+from langmerge.merging.lazy import torch
 from langmerge.merging.methods.task_vectors import drop_and_rescale
 from langmerge.merging.randomness import kept, random_bits, stream_key
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Result = TypeVar("Result")
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,8 @@ class Block:
         shape: tuple[int, ...],
         start: int,
         count: int,
-        compute: "Callable[[Block, str], Tensor]",
-        device: torch.device = CPU,
+        compute: Callable[[Block, str], Elements | Array | Tensor],
+        device: str = "cpu",
     ) -> None:
         self.tensor = tensor
         self.shape = shape
@@ -69,18 +72,18 @@ class Block:
             self._shared[key] = compute()
         return self._shared[key]
 
-    def stored(self, name: str) -> Tensor:
-        """Values of a source or recipe as the loops of `langmerge.merging.fused` read them, contiguous (count,)."""
+    def stored(self, name: str) -> Elements:
+        """Values of a source or recipe as the loops of `langmerge.merging.fused` read them, (count,)."""
 
-        def compute() -> Tensor:
-            values = self._compute(self, name)
-            return values.contiguous() if values.dtype in KINDS else values.to(torch.float32)
+        def compute() -> Elements:
+            values = Elements.of(self._compute(self, name))
+            return values if values.dtype in KINDS else Elements.of(values.tensor.to(torch.float32))
 
         return self.shared(("stored", name), compute)
 
     def value(self, name: str) -> Tensor:
         """Values of a source or recipe, float32 (count,)."""
-        return self.shared(("value", name), lambda: self.stored(name).to(torch.float32))
+        return self.shared(("value", name), lambda: self.stored(name).tensor.to(torch.float32))
 
     def delta(self, vector: TaskVector) -> Tensor:
         """The task vector's values, float32 (count,)."""

@@ -6,28 +6,35 @@ one sweep; then, tensor by tensor, gathers over that tensor and the merge of its
 one block is read once for all rounds.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from langmerge.merging.block import Block
 from langmerge.merging.compatibility import check_compatible
+from langmerge.merging.elements import Array, Elements, ElementType, element_type, equal
 from langmerge.merging.fused import loops
 from langmerge.merging.fused.library import KINDS, SOURCES
 from langmerge.merging.gathers import Gather, Gathers
 from langmerge.merging.kernels import Context, Kernel, make_kernel
+from langmerge.merging.lazy import device_type, torch
 from langmerge.merging.pipeline import SPAN, ReadAhead, Walk, is_finite
 from langmerge.merging.reader import ModelFolder, blocks, rows_of_about
 from langmerge.merging.recipe import Recipe, in_order
 from langmerge.merging.sources import Source, TensorEntry
 from langmerge.merging.statistics import DeltaStatistics, OutputStatistics
+from langmerge.merging.sweeps import Sweeps, complete
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BLOCK = {"cpu": 1 << 17, "cuda": 1 << 24}
 """Default elements of a block by device: what stays in a core's cache (times the threads), what keeps a GPU busy."""
@@ -42,12 +49,21 @@ KEPT = 1 << 27
 
 @dataclass(frozen=True)
 class Piece:
-    """Finished elements of an output: `values` (count,) belong at `start` of the flattened tensor."""
+    """Finished `elements` (count,) of an output, which belong at `start` of the flattened tensor."""
 
     recipe: str
     tensor: str
     start: int
-    values: Tensor
+    elements: Elements
+
+    @property
+    def values(self) -> Tensor:
+        """The elements as a tensor."""
+        return self.elements.tensor
+
+
+Layout = list[tuple[str, ElementType, tuple[int, ...]]]
+"""(name, element type, shape) of each tensor."""
 
 
 class Merge:
@@ -74,29 +90,30 @@ class Merge:
         *,
         data: Mapping[str, Path | Source] | None = None,
         outputs: Iterable[str] | None = None,
-        dtype: torch.dtype | None = None,
+        dtype: ElementType | torch.dtype | None = None,
         block: int | None = None,
         statistics: bool = True,
         device: torch.device | str = "cpu",
     ) -> None:
         if not recipes:
             raise ValueError("no recipe to merge")
-        self._device = torch.device(device)
+        self._device = str(device)
+        self._fused = loops.usable(device)
         if block is None:
-            cuda = self._device.type == "cuda"
-            block = BLOCK["cuda"] if cuda else BLOCK["cpu"] * torch.get_num_threads()
-            if loops.usable(self._device):
-                block = FUSED_BLOCK
+            elsewhere = device_type(device) != "cpu"
+            block = (
+                FUSED_BLOCK if self._fused else BLOCK["cuda"] if elsewhere else BLOCK["cpu"] * torch.get_num_threads()
+            )
         if block < 1:
             raise ValueError(f"block: {block} elements; expected at least 1")
-        if dtype is not None and not dtype.is_floating_point:
+        self.dtype = None if dtype is None else element_type(dtype)
+        if self.dtype and not self.dtype.is_floating_point:
             raise ValueError(f"dtype: {dtype} is not a floating point type")
         data = data or {}
         ordered = in_order(recipes, sources)
         wanted = {recipe.name for recipe in recipes} if outputs is None else set(outputs)
         self.recipes = _used(ordered, wanted)
         self.outputs = [recipe.name for recipe in recipes if recipe.name in wanted]
-        self.dtype = dtype
         self._block = block
         self._by_name = {recipe.name: recipe for recipe in self.recipes}
         used = dict.fromkeys(name for recipe in self.recipes for name in recipe.inputs)
@@ -113,7 +130,12 @@ class Merge:
             stack.callback(self._reader.close)
             self._tied = check_compatible(list(self._models.values()))
             first = next(iter(self._models.values()))
+            self._entries = first.tensors
             self._names = [name for name in first.tensors if name not in self._tied]
+            self._floating = [
+                name for name in self._names if self._entry(name).dtype.is_floating_point and self._entry(name).numel
+            ]
+            """Names of the tensors that are merged; those of whole numbers and empty ones are passed on."""
             self._gathers = Gathers()
             self._kernels = {recipe.name: self._make_kernels(recipe) for recipe in self.recipes}
             self._walks = self._walk()
@@ -134,7 +156,7 @@ class Merge:
             name = self._by_name[name].base or self._by_name[name].models[0]
         return self._models[name]
 
-    def layout(self, recipe: str) -> list[tuple[str, torch.dtype, tuple[int, ...]]]:
+    def layout(self, recipe: str) -> Layout:
         """(name, element type, shape) of each tensor of an output."""
         entries = self.reference(recipe).tensors
         return [(name, self._output_dtype(entries[name]), entries[name].shape) for name in self._names]
@@ -142,8 +164,7 @@ class Merge:
     @property
     def elements(self) -> int:
         """Elements of all output tensors together, for progress: the pieces add up to it."""
-        tensors = next(iter(self._models.values())).tensors
-        return sum(tensors[name].numel for name in self._names) * len(self.outputs)
+        return sum(self._entries[name].numel for name in self._names) * len(self.outputs)
 
     def __iter__(self) -> Iterator[Piece]:
         with self._stack:
@@ -165,7 +186,7 @@ class Merge:
             return None
         recipes = [recipe.to_json() for recipe in self.recipes]
         code = code_hash()
-        return [recipes, self.outputs, sources, str(self.dtype), self._block, str(self._device), code, self._statistics]
+        return [recipes, self.outputs, sources, str(self.dtype), self._block, self._device, code, self._statistics]
 
     def state(self, tensor: str) -> Any:
         """The statistics of one finished tensor, as plain data for `leave_out`."""
@@ -198,8 +219,7 @@ class Merge:
             result["models"] = self._delta_statistics[recipe].models
         result["total"] = {key: value for part in parts for key, value in part.total().items()}
         result["tensors"] = {
-            name: {key: value for part in parts for key, value in part.tensor(name).items()}
-            for name in self._floating()
+            name: {key: value for part in parts for key, value in part.tensor(name).items()} for name in self._floating
         }
         return result
 
@@ -210,29 +230,29 @@ class Merge:
         return (models, chosen.base) if chosen.base and models else None
 
     def _entry(self, name: str) -> TensorEntry:
-        return next(iter(self._models.values())).tensors[name]
+        return self._entries[name]
 
-    def _output_dtype(self, entry: TensorEntry) -> torch.dtype:
+    def _output_dtype(self, entry: TensorEntry) -> ElementType:
         return self.dtype if self.dtype and entry.dtype.is_floating_point else entry.dtype
 
-    def _value(self, block: Block, name: str, walk: Walk, last: bool) -> Tensor:
-        """Float32 values of a block of a source or recipe."""
+    def _value(self, block: Block, name: str, walk: Walk, last: bool) -> Elements | Array | Tensor:
+        """Values of a block of a source or recipe."""
         if name in self._by_name:
             return self._kernels[name][block.tensor].merge(block)
         return self._reader.read(name, walk, block.start, block.count, last)
 
-    def _blocks(self, entry: TensorEntry) -> "_Sweeps":
+    def _blocks(self, entry: TensorEntry) -> Sweeps:
         whole = any(kernels[entry.name].whole(entry.name) for kernels in self._kernels.values())
         block = entry.numel if whole else rows_of_about(entry.shape, self._block)
         keep = 8 * entry.numel * len(self._models) <= KEPT
-        return _Sweeps(entry, block, keep, self._walks[entry.name], self._value, self._device)
+        return Sweeps(entry, block, keep, self._walks[entry.name], self._value, self._device)
 
     def _walk(self) -> dict[str, Walk]:
         """How each tensor is read; a span is some whole blocks."""
         walks: dict[str, Walk] = {}
         following = None
-        span = SPAN.get(self._device.type, 1)
-        for name in reversed(self._floating()):
+        span = SPAN.get(device_type(self._device), 1)
+        for name in reversed(self._floating):
             entry = self._entry(name)
             if any(kernels[name].whole(name) for kernels in self._kernels.values()):
                 elements = entry.numel
@@ -246,7 +266,7 @@ class Merge:
         """The kernel of each tensor: one for the recipe and one for each of its rules."""
         kernels: dict[str, Kernel] = {}
         rests_on: dict[Gather, None] = {}
-        for region, names in recipe.regions(self._floating()):
+        for region, names in recipe.regions(self._floating):
             tensors = {name: self._entry(name).shape for name in names}
             measured = {model: self._data[name] for model, name in region.data.items()}
             kernel = make_kernel(region, Context(tensors, self._names, measured, self._gathers))
@@ -254,10 +274,6 @@ class Merge:
             kernels |= dict.fromkeys(names, kernel)
         self._gathers.of_recipe[recipe.name] = tuple(rests_on)
         return kernels
-
-    def _floating(self) -> list[str]:
-        """Names of the tensors that are merged; those of whole numbers and empty ones are passed on."""
-        return [name for name in self._names if self._entry(name).dtype.is_floating_point and self._entry(name).numel]
 
     def _gather_models(self) -> None:
         """Complete the gathers over whole models, level by level."""
@@ -269,12 +285,12 @@ class Merge:
                 gather.begin()
             for index in range(max(gather.rounds for gather in now)):
                 active = [gather for gather in now if index < gather.rounds]
-                for name in self._floating():
+                for name in self._floating:
                     looking = [gather for gather in active if name in gather.tensors]
                     if not looking:
                         continue
                     sweeps = self._blocks(self._entry(name))
-                    _gather_tensor(below, name, sweeps)
+                    complete(below, name, sweeps)
                     sweeps.last = True
                     for block in sweeps:
                         for gather in looking:
@@ -284,54 +300,59 @@ class Merge:
 
     def _merge_tensor(self, entry: TensorEntry) -> Iterator[Piece]:
         sweeps = self._blocks(entry)
-        _gather_tensor(self._gathers, entry.name, sweeps)
+        complete(self._gathers, entry.name, sweeps)
         sweeps.last = True
         for block in sweeps:
             for statistics in self._shared_statistics:
                 statistics.add(block)
             for name in self.outputs:
                 # Only what other recipes use as well is kept with the block.
-                exact = block.value(name) if name in self._inner else self._kernels[name][entry.name].merge(block)
+                kernel = self._kernels[name][entry.name]
+                exact = block.stored(name) if name in self._inner else Elements.of(kernel.merge(block))
                 reference = self.reference(name)
                 dtype = self._output_dtype(reference.tensors[entry.name])
-                if dtype in KINDS and loops.usable(self._device):
-                    yield self._finished(name, reference.name, block, exact, dtype)
-                    continue
-                rounded = exact.to(dtype)
-                # float8 has no infinity on some devices: what is too large would be cut off instead
-                limit = torch.finfo(rounded.dtype).max if rounded.dtype.itemsize == 1 else None
-                if not is_finite(rounded) or (limit and exact.abs().max() > limit):
-                    raise _does_not_fit(name, entry.name, dtype)
-                if name in self._output_statistics:
-                    values = block.value(reference.name)
-                    self._output_statistics[name].add(entry.name, exact, rounded, values)
-                yield Piece(name, entry.name, block.start, rounded)
+                finished = self._rounded_in_loops if self._fused and dtype in KINDS else self._rounded
+                yield Piece(name, entry.name, block.start, finished(name, reference.name, block, exact, dtype))
 
-    def _finished(self, name: str, reference: str, block: Block, exact: Tensor, dtype: torch.dtype) -> Piece:
-        """Round an output's block and count its statistics, in one pass."""
+    def _rounded(self, name: str, reference: str, block: Block, exact: Elements, dtype: ElementType) -> Elements:
+        """An output's block in its own type; counts its statistics."""
+        rounded = exact.tensor.to(dtype.of_torch)
+        # float8 has no infinity on some devices: what is too large would be cut off instead
+        limit = torch.finfo(rounded.dtype).max if dtype.itemsize == 1 else None
+        if not is_finite(rounded) or (limit and exact.tensor.abs().max() > limit):
+            raise _does_not_fit(name, block.tensor, dtype)
+        if name in self._output_statistics:
+            self._output_statistics[name].add(block.tensor, exact.tensor, rounded, block.value(reference))
+        return Elements.of(rounded)
+
+    def _rounded_in_loops(
+        self, name: str, reference: str, block: Block, exact: Elements, dtype: ElementType
+    ) -> Elements:
+        """The same in one pass."""
         statistics = self._output_statistics.get(name)
         old = block.stored(reference) if statistics else None
-        rounded, fits, sums = loops.finish(exact.contiguous(), dtype, old)
+        rounded, fits, sums = loops.finish(exact.array, dtype, old)
         if not fits:
             raise _does_not_fit(name, block.tensor, dtype)
         if statistics and sums is not None:
             statistics.add_sums(block.tensor, sums)
-        return Piece(name, block.tensor, block.start, rounded)
+        return rounded
 
     def _copy_tensor(self, entry: TensorEntry) -> Iterator[Piece]:
         """Tensors of whole numbers (and empty ones) must be the same everywhere and are passed on."""
         first, *others = self._models.values()
         for start, count in list(blocks(entry.shape, self._block)) or [(0, 0)]:
-            values = first.read(entry.name, start, count)
+            values = first.elements(entry.name, start, count)
             for other in others:
-                if count and not torch.equal(values, other.read(entry.name, start, count)):
+                if count and not np.array_equal(values.array, other.elements(entry.name, start, count).array):
                     raise ValueError(
                         f"tensor {entry.name!r} ({entry.dtype}) differs between model {first.name!r} and "
                         f"model {other.name!r}; only floating tensors can be merged"
                     )
             for name in self.outputs:
                 dtype = self._output_dtype(self.reference(name).tensors[entry.name])
-                yield Piece(name, entry.name, start, values.to(dtype))
+                # Of another type there are only empty ones.
+                yield Piece(name, entry.name, start, values if count else Elements(dtype, np.empty(0, dtype.holder)))
 
     def _check_tied(self) -> None:
         """A stored output embedding that config.json ties must equal the input embedding: it is left out."""
@@ -341,7 +362,7 @@ class Merge:
                     continue
                 same = model.tensors[name].shape == model.tensors[twin].shape
                 for part in blocks(model.tensors[twin].shape, self._block):
-                    same = same and torch.equal(model.read(name, *part), model.read(twin, *part))
+                    same = same and equal(*(model.elements(tensor, *part) for tensor in (name, twin)))
                 if not same:
                     raise ValueError(
                         f"model {model.name!r}: config.json ties {name!r} to {twin!r} but their values "
@@ -349,58 +370,7 @@ class Merge:
                     )
 
 
-class _Sweeps:
-    """The blocks of one tensor, any number of times; those of a small tensor are kept with all that they know.
-
-    Set `last` before the last time: what is read ahead is then the next tensor, and blocks are let go.
-    """
-
-    def __init__(
-        self, entry: TensorEntry, block: int, keep: bool, walk: Walk, value: Any, device: torch.device
-    ) -> None:
-        self.last = False
-        self._entry = entry
-        self._block = block
-        self._keep = keep or block >= entry.numel
-        self._walk = walk
-        self._value = value
-        self._device = device
-        self._kept: list[Block] = []
-
-    def __iter__(self) -> Iterator[Block]:
-        if not self._kept:
-            yield from self._new()
-        elif not self.last:
-            yield from self._kept
-        while self.last and self._kept:
-            yield self._kept.pop(0)
-
-    def _new(self) -> Iterator[Block]:
-        compute = partial(self._value, walk=self._walk, last=self.last or self._keep)
-        for start, count in blocks(self._entry.shape, self._block):
-            block = Block(self._entry.name, self._entry.shape, start, count, compute, self._device)
-            if self._keep and not self.last:
-                self._kept.append(block)
-            yield block
-
-
-def _gather_tensor(gathers: Iterable[Gather], tensor: str, sweeps: _Sweeps) -> None:
-    """Complete those of the gathers that look at single tensors and at this one, level by level."""
-    waiting = [gather for gather in gathers if gather.scope == "tensor" and tensor in gather.tensors]
-    for level in sorted({gather.level for gather in waiting}):
-        now = [gather for gather in waiting if gather.level == level]
-        for gather in now:
-            gather.begin()
-        for index in range(max(gather.rounds for gather in now)):
-            active = [gather for gather in now if index < gather.rounds]
-            for block in sweeps:
-                for gather in active:
-                    gather.update(index, block)
-            for gather in active:
-                gather.end(index)
-
-
-def _does_not_fit(recipe: str, tensor: str, dtype: torch.dtype) -> ValueError:
+def _does_not_fit(recipe: str, tensor: str, dtype: ElementType) -> ValueError:
     return ValueError(f"recipe {recipe!r}: tensor {tensor!r} does not fit into {dtype}; choose a wider dtype")
 
 

@@ -3,19 +3,24 @@
 A gather looks at all blocks, in order, in one or more rounds. Recipes that need the same gather share it.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeVar
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from langmerge.merging.block import Block
 from langmerge.merging.chunks import pieces
+from langmerge.merging.elements import Array
 from langmerge.merging.fused import loops
+from langmerge.merging.histograms import Found, Histogram
 from langmerge.merging.methods.task_vectors import elected_sign, trim
-from langmerge.merging.selection import Cut, Found, Histogram, RankSearch, Share
+from langmerge.merging.selection import Cut, RankSearch, Share
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Scope = Literal["tensor", "model"]
 
@@ -28,7 +33,7 @@ class Gather:
 
     rounds = 1
 
-    def __init__(self, scope: Scope, needs: Iterable["Gather"] = ()) -> None:
+    def __init__(self, scope: Scope, needs: Iterable[Gather] = ()) -> None:
         self.scope = scope
         self.needs = tuple(needs)
         self.tensors: set[str] = set()
@@ -43,7 +48,7 @@ class Gather:
     def end(self, index: int) -> None:
         """All blocks of round `index` were seen."""
 
-    def all_needs(self) -> set["Gather"]:
+    def all_needs(self) -> set[Gather]:
         """The gathers that this one rests on, directly or not."""
         return set(self.needs).union(*(need.all_needs() for need in self.needs))
 
@@ -147,9 +152,9 @@ class Selection(Gather):
             elif search.ranks:
                 search.count(self._values(block), block.start)
         elif phase == "high":
-            self._histogram.add_high(self._values(block))
+            self._histogram.add_high(self._numbers(block))
         elif phase == "low":
-            self._histogram.add_low(self._values(block), self._bins)
+            self._histogram.add_low(self._numbers(block), self._bins)
         else:
             for share, tie in list(self._ties.items()):
                 self._find(share, tie, block)
@@ -173,6 +178,12 @@ class Selection(Gather):
         elif phase == "low":
             self._found |= {rank: self._histogram.found(rank) for rank in self._missed}
             self._cut(search)
+
+    def _numbers(self, block: Block) -> Array | Tensor:
+        """The values, float32 (count,), without torch where the loops give them."""
+        if self._fused and loops.usable(block.device):
+            return loops.weighted_sum(block, [self._fused(block)], [1.0])
+        return self._values(block)
 
     def _start(self, block: Block) -> RankSearch:
         numel = math.prod(block.shape) if self._numel is None else self._numel
@@ -199,7 +210,7 @@ class Selection(Gather):
         if self._ties:
             self._phases = [*self._phases, "equal"]
 
-    def _find(self, share: Share, tie: "_Tie", block: Block) -> None:
+    def _find(self, share: Share, tie: _Tie, block: Block) -> None:
         """Count the entries of a magnitude from flat index `tie.start` on, down to the one that decides."""
         skipped = max(0, tie.start - block.start)
         if skipped >= block.count:

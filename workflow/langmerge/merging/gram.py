@@ -4,10 +4,15 @@ Products of float32 numbers are exact in float64. Work is done in chunks that st
 temporaries are small; sums stay on the device of the vectors.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from langmerge.merging.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CHUNK = 1 << 16
 """Elements of each vector worked on at a time on a CPU."""

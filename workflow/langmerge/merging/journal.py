@@ -50,13 +50,13 @@ class Journal:
         self.complete = False
         new = self._path.with_name(f"{self._path.name}.new")
         new.unlink(missing_ok=True)
-        entries = (_entry(tensor, state) for tensor, state in self.done.items())
+        entries = (entry_of(tensor, state) for tensor, state in self.done.items())
         _append(new, [str(self._head), *entries])
         new.replace(self._path)
 
-    def note(self, tensor: str, state: Any) -> None:
-        """A tensor is complete (but perhaps not on disk yet): to be written with the next entries."""
-        self._lines.append(_entry(tensor, state))
+    def note(self, entry: str) -> None:
+        """A tensor is complete (but perhaps not on disk yet): its `entry`, to be written with the next ones."""
+        self._lines.append(entry)
 
     def take(self) -> list[str]:
         """The entries that wait; they are now the caller's to `write` once their tensors are on disk."""
@@ -218,7 +218,8 @@ def common(journals: Mapping[str, Journal]) -> dict[str, Any]:
     return {name: state for name, state in first.done.items() if all(name in other.done for other in others)}
 
 
-def _entry(tensor: str, state: Any) -> str:
+def entry_of(tensor: str, state: Any) -> str:
+    """The line that notes a complete tensor with its statistics."""
     return json.dumps({"tensor": tensor, "state": state})
 
 

@@ -4,18 +4,23 @@ Reading looks for values that are not finite and converts to float32, unless the
 the arithmetic, so that this too runs beside it.
 """
 
+from __future__ import annotations
+
 import queue
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Thread
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from langmerge.merging.elements import Elements
 from langmerge.merging.fused import loops
 from langmerge.merging.fused.library import KINDS
+from langmerge.merging.lazy import device_type, torch
 from langmerge.merging.sources import Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SPAN = {"cpu": 8, "cuda": 1}
 """Blocks read at once by device: small blocks, but few reads, since every read costs a switch of threads."""
@@ -31,7 +36,7 @@ class Walk:
     tensor: str
     numel: int
     span: int
-    following: "Walk | None" = None
+    following: Walk | None = None
 
     @property
     def spans(self) -> int:
@@ -46,14 +51,14 @@ class ReadAhead:
     Of each source at most two spans are held.
     """
 
-    def __init__(self, sources: Mapping[str, Source], device: torch.device) -> None:
+    def __init__(self, sources: Mapping[str, Source], device: torch.device | str) -> None:
         self._sources = sources
         self._device = device
         self._pool = ThreadPoolExecutor(1, "read-ahead")
-        self._now: dict[str, tuple[str, int, Tensor]] = {}
-        self._ahead: dict[str, tuple[str, int, Future[Tensor]]] = {}
+        self._now: dict[str, tuple[str, int, Elements]] = {}
+        self._ahead: dict[str, tuple[str, int, Future[Elements]]] = {}
 
-    def read(self, name: str, walk: Walk, start: int, count: int, last: bool) -> Tensor:
+    def read(self, name: str, walk: Walk, start: int, count: int, last: bool) -> Elements:
         """Elements start .. start + count - 1 of a tensor, (count,), all in one span.
 
         `last` tells that this sweep over the tensor is the last one. Raises ValueError if a value is not finite or
@@ -75,7 +80,7 @@ class ReadAhead:
         self._now.clear()
         self._ahead.clear()
 
-    def _take(self, name: str, walk: Walk, index: int) -> Tensor:
+    def _take(self, name: str, walk: Walk, index: int) -> Elements:
         tensor, number, future = self._ahead.pop(name, (None, None, None))
         if future is not None and (tensor, number) == (walk.tensor, index):
             return future.result()
@@ -94,22 +99,23 @@ class ReadAhead:
         if upcoming is not None:
             self._ahead[name] = (upcoming.tensor, index, self._pool.submit(self._values, name, upcoming, index))
 
-    def _values(self, name: str, walk: Walk, index: int) -> Tensor:
+    def _values(self, name: str, walk: Walk, index: int) -> Elements:
         start = index * walk.span
         try:
-            values = self._sources[name].read(walk.tensor, start, min(walk.span, walk.numel - start))
+            values = self._sources[name].elements(walk.tensor, start, min(walk.span, walk.numel - start))
         except (OSError, ValueError) as error:
             raise ValueError(f"model {name!r}: tensor {walk.tensor!r} cannot be read: {error}") from error
         if values.dtype in KINDS and loops.usable(self._device):
             if not loops.all_finite(values):
                 raise ValueError(f"model {name!r}: tensor {walk.tensor!r} contains NaN or infinite values")
             return values
-        if self._device.type == "cuda":
-            values = values.pin_memory().to(self._device, non_blocking=True)
-        values = values.to(torch.float32)
-        if not is_finite(values):
+        tensor = values.tensor
+        if device_type(self._device) == "cuda":
+            tensor = tensor.pin_memory().to(self._device, non_blocking=True)
+        tensor = tensor.to(torch.float32)
+        if not is_finite(tensor):
             raise ValueError(f"model {name!r}: tensor {walk.tensor!r} contains NaN or infinite values")
-        return values
+        return Elements.of(tensor)
 
 
 def is_finite(values: Tensor) -> bool:

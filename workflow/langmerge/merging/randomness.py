@@ -10,14 +10,19 @@ runs are not permutations of one another. It needs 32-bit integers only, on whic
 64-bit ones; torch's wrap around, so the same bits come out on every device.
 """
 
+from __future__ import annotations
+
 import hashlib
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
+
+from langmerge.merging.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Array = npt.NDArray[Any]
 
@@ -71,7 +76,7 @@ def below(bits: Tensor, share: float | Tensor) -> Tensor:
 
     A float `share` is rounded to a multiple of 2^-31, a float32 tensor of shares (count,) rounded down to one.
     """
-    limit = (share * 2.0**BITS).to(torch.int32) if isinstance(share, Tensor) else round(share * 2**BITS)
+    limit = (share * 2.0**BITS).to(torch.int32) if isinstance(share, torch.Tensor) else round(share * 2**BITS)
     return (bits - limit).bitwise_right_shift_(BITS)
 
 

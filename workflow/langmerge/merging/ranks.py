@@ -1,9 +1,14 @@
 """Ranks of magnitudes within rows."""
 
-import torch
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from langmerge.merging.chunks import CHUNK, pieces
+from langmerge.merging.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def row_ranks(values: Tensor) -> Tensor:

@@ -3,34 +3,23 @@
 Only safetensors; a pickle checkpoint could run code when loaded and is refused.
 """
 
+from __future__ import annotations
+
 import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from langmerge.merging.elements import ELEMENT_TYPES, Elements
 from langmerge.merging.sources import Source, TensorEntry
 
-DTYPES: dict[str, torch.dtype] = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
-"""safetensors' names of the element types that can be read."""
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -70,9 +59,13 @@ class ModelFolder(Source):
 
     def read(self, tensor: str, start: int, count: int) -> Tensor:
         """Elements start .. start + count - 1 of the flattened tensor, shape (count,), as stored."""
+        return self.elements(tensor, start, count).tensor
+
+    def elements(self, tensor: str, start: int, count: int) -> Elements:
+        """See the base class."""
         entry = self.tensors[tensor]
-        values = torch.empty(count, dtype=entry.dtype)
-        target = values.view(torch.uint8).numpy().data
+        values = np.empty(count, entry.dtype.holder)
+        target = values.view(np.uint8).data
         file = self._files.get(entry.path)
         if file is None:
             file = self._files[entry.path] = entry.path.open("rb", buffering=0)
@@ -84,7 +77,7 @@ class ModelFolder(Source):
             if not got:
                 raise ValueError(f"{entry.path}: ended while reading {tensor!r}; the file is damaged or was changed")
             done += got
-        return values
+        return Elements(entry.dtype, values)
 
     def identity(self) -> list[Any]:
         """Path, size and time of change of every file of weights and of config.json.
@@ -145,11 +138,11 @@ def read_header(path: Path) -> list[StoredTensor]:
     entries = []
     position = 0
     for (begin, end), name, dtype, shape in rows:
-        if dtype not in DTYPES:
-            raise ValueError(f"{path}: tensor {name!r} has element type {dtype}; known: {', '.join(DTYPES)}")
-        if begin != position or end - begin != math.prod(shape) * DTYPES[dtype].itemsize:
+        if dtype not in ELEMENT_TYPES:
+            raise ValueError(f"{path}: tensor {name!r} has element type {dtype}; known: {', '.join(ELEMENT_TYPES)}")
+        if begin != position or end - begin != math.prod(shape) * ELEMENT_TYPES[dtype].itemsize:
             raise ValueError(f"{path}: offsets of tensor {name!r} do not fit its shape {list(shape)}")
-        entries.append(StoredTensor(name, DTYPES[dtype], shape, path, 8 + length + begin))
+        entries.append(StoredTensor(name, ELEMENT_TYPES[dtype], shape, path, 8 + length + begin))
         position = end
     if 8 + length + position != size:
         raise ValueError(

@@ -145,6 +145,8 @@ class Recipe:
 
         Raises ValueError for a rule that fits no tensor: a misspelt name would else change nothing silently.
         """
+        if not self.rules:
+            return [(self, list(tensors))] if tensors else []
         n_layers = 1 + max((index for name in tensors if (index := layers.layer_index(name)) is not None), default=-1)
         chosen: list[list[str]] = [[] for _ in range(len(self.rules) + 1)]
         fitted: set[int] = set()

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from langmerge import provenance
+from langmerge.merging.elements import ElementType, element_type
 from langmerge.merging.engine import Merge
 from langmerge.merging.methods.routed import served
 from langmerge.merging.reader import ModelFolder
@@ -101,8 +102,8 @@ def pack(
     layout = merge.layout(shared)
     entries = {name: torch.Size(shape).numel() for name, kind, shape in layout if kind.is_floating_point}
     sizes = {name: numel for name, numel in entries.items() if numel}
-    vector_layout = [(name, dtype, shape) for name, _, shape in layout if name in sizes]
-    mask_layout = [(name, torch.uint8, (-(-size // 8),)) for name, size in sizes.items()]
+    vector_layout = [(name, element_type(dtype), shape) for name, _, shape in layout if name in sizes]
+    mask_layout = [(name, element_type("uint8"), (-(-size // 8),)) for name, size in sizes.items()]
     base = merge.reference(shared)
     with atomic_folder(folder) as partial:
         with ExitStack() as stack:
@@ -168,7 +169,8 @@ def state_dict(
         source = _opened(base, stack)
         _check_base(description, source)
         state = {
-            name: torch.empty(entry.shape, dtype=kind) for name, kind, entry in _layout(description, source, dtype)
+            name: torch.empty(entry.shape, dtype=kind.of_torch)
+            for name, kind, entry in _layout(description, source, dtype)
         }
         for name, start, values in _restored(Path(artefact), description, source, language, dtype):
             state[name].view(-1)[start : start + len(values)] = values
@@ -199,7 +201,7 @@ def unpack(
             with WeightsWriter(partial, layout, shard_bytes) as writer:
                 for name, start, values in _restored(Path(artefact), description, source, language, dtype):
                     writer.write(name, start, values)
-            copy_model_files(source, partial, dtype)
+            copy_model_files(source, partial, element_type(dtype) if dtype else None)
 
 
 def _restored(
@@ -219,7 +221,7 @@ def _restored(
                 if name in vector.tensors:
                     bits = unpack_bits(mask.read(name, start // 8, -(-count // 8)), count)
                     shared = vector.read(name, start, count).to(torch.float32)
-                    stored = served(stored.to(torch.float32), shared, bits, scale).to(kind)
+                    stored = served(stored.to(torch.float32), shared, bits, scale).to(kind.of_torch)
                     if not torch.isfinite(stored).all():
                         raise ValueError(f"tensor {name!r} does not fit into {kind}; choose a wider dtype")
                 yield name, start, stored
@@ -232,10 +234,13 @@ def _restored(
 
 def _layout(
     description: Mapping[str, Any], base: Source, dtype: torch.dtype | None
-) -> list[tuple[str, torch.dtype, TensorEntry]]:
+) -> list[tuple[str, ElementType, TensorEntry]]:
     """(name, element type, the base's entry) of each tensor of a restored model."""
     entries = [(name, base.tensors[name]) for name in description["tensors"]]
-    return [(name, dtype if dtype and entry.dtype.is_floating_point else entry.dtype, entry) for name, entry in entries]
+    wanted = dtype and element_type(dtype)
+    return [
+        (name, wanted if wanted and entry.dtype.is_floating_point else entry.dtype, entry) for name, entry in entries
+    ]
 
 
 def _check_base(description: Mapping[str, Any], base: Source) -> None:
@@ -278,7 +283,7 @@ def _hashes(source: Source, tensors: Sequence[str]) -> dict[str, str]:
 
 
 def _start_hash(entry: TensorEntry) -> Any:
-    return hashlib.sha256(f"{entry.dtype} {list(entry.shape)}\n".encode())
+    return hashlib.sha256(f"torch.{entry.dtype} {list(entry.shape)}\n".encode())
 
 
 def _raw(values: Tensor) -> memoryview:

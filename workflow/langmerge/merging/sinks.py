@@ -1,20 +1,25 @@
 """Where merged models go: into folders, or into memory for evaluation."""
 
+from __future__ import annotations
+
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-from torch import Tensor
-
+from langmerge.merging.elements import ElementType
 from langmerge.merging.engine import Merge
-from langmerge.merging.journal import Journal, common, resumable_folders
+from langmerge.merging.journal import Journal, common, entry_of, resumable_folders
+from langmerge.merging.lazy import torch
 from langmerge.merging.pipeline import WriteBehind
 from langmerge.merging.recipe import Recipe
 from langmerge.merging.sources import Source
 from langmerge.merging.writer import SHARD_BYTES, WeightsWriter, copy_model_files, read_json, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STATISTICS = "merge_statistics.json"
 
@@ -22,8 +27,9 @@ Progress = Callable[[int], Any]
 """Called with the number of elements just finished."""
 
 
-Finish = Callable[[str, Path, dict[str, Any]], Any]
-"""Called with a recipe's name, the folder under construction and its statistics, to add files to the folder."""
+Finish = Callable[[str, Path, dict[str, Any], dict[str, str]], Any]
+"""Called with a recipe's name, the folder under construction, its statistics and the SHA-256 of the files of weights,
+as far as they are known, to add files to the folder."""
 
 
 class Merged(NamedTuple):
@@ -41,7 +47,7 @@ def state_dicts(
     data: Mapping[str, Path | Source] | None = None,
     together: int = 4,
     outputs: Sequence[str] | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: ElementType | torch.dtype | None = None,
     block: int | None = None,
     statistics: bool = True,
     device: torch.device | str = "cpu",
@@ -60,14 +66,15 @@ def state_dicts(
         merge = Merge(recipes, sources, data=data, outputs=names, **options)
         flat = {
             name: {
-                key: torch.empty(_numel(shape), dtype=kind, device=device) for key, kind, shape in merge.layout(name)
+                key: torch.empty(math.prod(shape), dtype=kind.of_torch, device=device)
+                for key, kind, shape in merge.layout(name)
             }
             for name in names
         }
         for piece in merge:
-            flat[piece.recipe][piece.tensor][piece.start : piece.start + len(piece.values)] = piece.values
+            flat[piece.recipe][piece.tensor][piece.start : piece.start + len(piece.elements)] = piece.values
             if progress:
-                progress(len(piece.values))
+                progress(len(piece.elements))
         merge.identity()  # raises if a source was changed meanwhile
         for name in names:
             tensors = flat.pop(name)
@@ -82,6 +89,7 @@ def write_into(
     shard_bytes: int = SHARD_BYTES,
     progress: Progress | None = None,
     journals: Mapping[str, Journal] | None = None,
+    finish: Finish | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Run `merge` and fill one existing folder for each of its outputs; the statistics by recipe.
 
@@ -94,7 +102,9 @@ def write_into(
     merge.leave_out(done)
     with ExitStack() as stack:
         writers = {
-            name: stack.enter_context(WeightsWriter(Path(folders[name]), merge.layout(name), shard_bytes, done))
+            name: stack.enter_context(
+                WeightsWriter(Path(folders[name]), merge.layout(name), shard_bytes, done, hashed=finish is not None)
+            )
             for name in merge.outputs
         }
         for journal in journals.values():
@@ -107,9 +117,9 @@ def write_into(
                 if journals and tensor not in (None, piece.tensor):
                     _note(tensor, merge, writers, journals, behind)
                 tensor = piece.tensor
-                behind.put(partial(writers[piece.recipe].write, piece.tensor, piece.start, piece.values))
+                behind.put(partial(writers[piece.recipe].write, piece.tensor, piece.start, piece.elements))
                 if progress:
-                    progress(len(piece.values))
+                    progress(len(piece.elements))
             behind.finish()
         except BaseException:
             behind.abandon()
@@ -120,6 +130,8 @@ def write_into(
         copy_model_files(merge.reference(name), Path(folders[name]), merge.dtype)
         result[name] = merge.statistics(name)
         write_json(Path(folders[name]) / STATISTICS, result[name])
+        if finish:
+            finish(name, Path(folders[name]), result[name], writers[name].hashes)
     return result
 
 
@@ -132,9 +144,9 @@ def _note(
 ) -> None:
     """Note a finished tensor; from time to time have it written down, after the weights are on disk."""
     assert tensor is not None
-    state = merge.state(tensor)
+    entry = entry_of(tensor, merge.state(tensor))
     for name, journal in journals.items():
-        journal.note(tensor, state)
+        journal.note(entry)
         if journal.due:
             behind.put(writers[name].sync)
             behind.put(partial(journal.write, journal.take()))
@@ -146,7 +158,7 @@ def write_models(
     folders: Mapping[str, Path],
     *,
     data: Mapping[str, Path | Source] | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: ElementType | torch.dtype | None = None,
     block: int | None = None,
     shard_bytes: int = SHARD_BYTES,
     statistics: bool = True,
@@ -171,12 +183,4 @@ def write_models(
         if all(journal.complete for journal in journals.values()):
             return {name: read_json(part / STATISTICS) for name, part in parts.items()}
         known = journals if identity else None
-        result = write_into(merge, parts, shard_bytes=shard_bytes, progress=progress, journals=known)
-        for name, part in parts.items():
-            if finish:
-                finish(name, part, result[name])
-        return result
-
-
-def _numel(shape: Sequence[int]) -> int:
-    return int(torch.Size(shape).numel())
+        return write_into(merge, parts, shard_bytes=shard_bytes, progress=progress, journals=known, finish=finish)

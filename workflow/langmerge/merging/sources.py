@@ -4,16 +4,20 @@ A model folder is one (`langmerge.merging.reader`); views on folders are others:
 token, a base with a LoRA adapter. Values are always float, never pickles or code.
 """
 
+from __future__ import annotations
+
 import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+from langmerge.merging.elements import Elements, ElementType
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class TensorEntry:
     """A tensor's name, element type and shape."""
 
     name: str
-    dtype: torch.dtype
+    dtype: ElementType
     shape: tuple[int, ...]
 
     @property
@@ -44,6 +48,10 @@ class Source(ABC):
     @abstractmethod
     def read(self, tensor: str, start: int, count: int) -> Tensor:
         """Elements start .. start + count - 1 of the flattened tensor, shape (count,), as stored."""
+
+    def elements(self, tensor: str, start: int, count: int) -> Elements:
+        """The same values, without torch where the source has them as they are stored."""
+        return Elements.of(self.read(tensor, start, count))
 
     def whole(self, tensor: str) -> Tensor:
         """A whole tensor in its shape, as stored."""

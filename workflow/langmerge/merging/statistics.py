@@ -1,14 +1,20 @@
 """Statistics of a merge, gathered in the pass that computes it."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from langmerge.merging.block import Block, TaskVector
+from langmerge.merging.elements import Array, on_cpu
 from langmerge.merging.fused import loops
+from langmerge.merging.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class DeltaStatistics:
@@ -16,20 +22,21 @@ class DeltaStatistics:
 
     def __init__(self, models: Sequence[str], base: str) -> None:
         self.models = list(models)
+        self.base = base
         self.vectors = [TaskVector(model, base) for model in models]
-        self._gram: dict[str, Tensor] = {}
-        self._counts: dict[str, Tensor] = {}
+        self._gram: dict[str, Array | Tensor] = {}
+        self._counts: dict[str, Array | Tensor] = {}
 
     def add(self, block: Block) -> None:
         """Count one block."""
         name = block.tensor
         if loops.usable(block.device):
-            products, counts = loops.describe(block, [loops.plain(block, v.model, v.base) for v in self.vectors])
+            found: tuple[Any, Any] = loops.describe(block, loops.plains(block, self.models, self.base))
         else:
             deltas = [block.delta(vector) for vector in self.vectors]
-            products, counts = _products(deltas), _signs(deltas)
-        for store, found in ((self._gram, products), (self._counts, counts)):
-            store[name] = store[name] + found if name in store else found
+            found = _products(deltas), _signs(deltas)
+        for store, part in zip((self._gram, self._counts), found, strict=True):
+            store[name] = store[name] + part if name in store else part
 
     def state(self, name: str) -> list[Any]:
         """What was counted of one tensor, as plain numbers."""
@@ -38,28 +45,27 @@ class DeltaStatistics:
     def restore(self, name: str, state: list[Any]) -> None:
         """Take back what `state` gave."""
         if state:
-            self._gram[name], self._counts[name] = (torch.tensor(part, dtype=torch.float64) for part in state)
+            self._gram[name], self._counts[name] = (np.array(part, np.float64) for part in state)
 
     def tensor(self, name: str) -> dict[str, Any]:
         """Statistics of one tensor; see `describe`."""
-        return self.describe(self._gram[name], self._counts[name])
+        return self.describe(on_cpu(self._gram[name]), on_cpu(self._counts[name]))
 
     def total(self) -> dict[str, Any]:
         """Statistics of the whole model; see `describe`."""
         size = len(self.models)
-        products = sum((gram.cpu() for gram in self._gram.values()), torch.zeros(size, size, dtype=torch.float64))
-        counts = sum((pair.cpu() for pair in self._counts.values()), torch.zeros(2, dtype=torch.float64))
+        products = sum((on_cpu(gram) for gram in self._gram.values()), np.zeros((size, size)))
+        counts = sum((on_cpu(pair) for pair in self._counts.values()), np.zeros(2))
         return self.describe(products, counts)
 
-    def describe(self, products: Tensor, counts: Tensor) -> dict[str, Any]:
+    def describe(self, products: Array, counts: Array) -> dict[str, Any]:
         """Plain dict of a (K, K) Gram matrix and (conflicting, changed) entries.
 
         delta_norms: model -> Euclidean norm. cosines: K x K rows in the order of the models, None with a zero
         vector. sign_conflict_rate: share of the entries changed by any model that are pulled both up and
         down.
         """
-        products, counts = products.cpu(), counts.cpu()
-        norms = products.diagonal().clamp(min=0).sqrt().tolist()
+        norms = np.sqrt(products.diagonal().clip(min=0)).tolist()
         rows = products.tolist()
         size = len(norms)
         cosines = [
@@ -108,7 +114,7 @@ class OutputStatistics:
     """What a recipe changed from its reference, and what rounding to the output type took back."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, Tensor] = {}
+        self._rows: dict[str, Array | Tensor] = {}
 
     def add(self, tensor: str, exact: Tensor, rounded: Tensor, reference: Tensor) -> None:
         """Count one block: float32 result, rounded result and the reference's values, each (count,).
@@ -120,7 +126,7 @@ class OutputStatistics:
             row = _sums(exact.to(torch.float64), rounded, reference.to(torch.float64))
         self.add_sums(tensor, row)
 
-    def add_sums(self, tensor: str, row: Tensor) -> None:
+    def add_sums(self, tensor: str, row: Array | Tensor) -> None:
         """Count one block by its sums, float64 (5,)."""
         self._rows[tensor] = self._rows[tensor] + row if tensor in self._rows else row
 
@@ -131,7 +137,7 @@ class OutputStatistics:
     def restore(self, name: str, state: list[float]) -> None:
         """Take back what `state` gave."""
         if state:
-            self._rows[name] = torch.tensor(state, dtype=torch.float64)
+            self._rows[name] = np.array(state, np.float64)
 
     def tensor(self, name: str) -> dict[str, Any]:
         """Statistics of one tensor; see `describe`."""

@@ -1,12 +1,16 @@
 """A model made of other models' layers: stacking, repeating and leaving out layers without writing them first."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torch import Tensor
-
+from langmerge.merging.elements import Elements
 from langmerge.merging.methods.layers import layer_index
 from langmerge.merging.sources import Source, TensorEntry
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 """Keys of config.json with the number of layers, at the top or in `text_config`."""
@@ -86,8 +90,12 @@ class LayerView(Source):
 
     def read(self, tensor: str, start: int, count: int) -> Tensor:
         """Elements start .. start + count - 1 of the flattened tensor, shape (count,), as stored."""
+        return self.elements(tensor, start, count).tensor
+
+    def elements(self, tensor: str, start: int, count: int) -> Elements:
+        """See the base class."""
         source, old = self._origin[tensor]
-        return source.read(old, start, count)
+        return source.elements(old, start, count)
 
     def json(self, file: str) -> dict[str, Any] | None:
         """A JSON file of the reference; config.json describes the new layers."""

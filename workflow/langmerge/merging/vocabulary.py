@@ -6,6 +6,8 @@ sources like others: what comes out of a merge has the unified tokenizer, and `v
 tokens in config.json to match.
 """
 
+from __future__ import annotations
+
 import copy
 import hashlib
 import json
@@ -13,16 +15,18 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal
 
 from langmerge.merging.compatibility import INPUT_EMBEDDINGS, OUTPUT_EMBEDDINGS, token_tensors, vocabulary
+from langmerge.merging.elements import Elements, element_type
+from langmerge.merging.lazy import torch
 from langmerge.merging.reader import ModelFolder
 from langmerge.merging.recipe import Rule
 from langmerge.merging.sources import Source, TensorEntry
 from langmerge.merging.tokenizer_union import differing, unite
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 How = Literal["union", "body"]
 
@@ -189,6 +193,12 @@ class VocabularyView(Source):
             read_rows(self._source, tensor, own, values)
         return values.flatten()[start - first * columns :][:count]
 
+    def elements(self, tensor: str, start: int, count: int) -> Elements:
+        """See the base class."""
+        if tensor in self._tokens:
+            return super().elements(tensor, start, count)
+        return self._source.elements(tensor, start, count)
+
     def arranged(self, values: Tensor) -> Tensor:
         """Values (own tokens,) by the model's own ids, e.g. counts, in the unified order; 0 where it lacks a token."""
         tensor = token_tensors(self.tensors)[0]
@@ -352,7 +362,7 @@ class ArrangedCounts(Source):
         self.name = counts.name
         self.folder = counts.folder
         self._counts = view.arranged(counts.whole("counts"))
-        self.tensors = {"counts": TensorEntry("counts", self._counts.dtype, tuple(self._counts.shape))}
+        self.tensors = {"counts": TensorEntry("counts", element_type(self._counts.dtype), tuple(self._counts.shape))}
 
     def read(self, tensor: str, start: int, count: int) -> Tensor:
         """Counts start .. start + count - 1."""

@@ -1,19 +1,25 @@
 """Writing model folders: safetensors files filled piece by piece, configuration, tokenizer, statistics."""
 
+from __future__ import annotations
+
+import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from langmerge.merging.reader import DTYPES
+from langmerge.merging.elements import Elements, ElementType
 from langmerge.merging.sources import Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SHARD_BYTES = 5_000_000_000
 """Default size above which the weights are spread over several files."""
@@ -35,28 +41,30 @@ COPIED = (
 )
 """Files that a merged model takes from its reference; code never."""
 
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-
 
 class WeightsWriter:
     """The safetensors file(s) of one model, written at their final places as pieces come in.
 
     `done` are tensors that stand in the files already, from a run that was killed; ValueError if the files do not
-    hold them. Use as a context manager; leaving it without an error checks that every element was written.
+    hold them. Use as a context manager; leaving it without an error checks that every element was written. With
+    `hashed` files are hashed as they are written, instead of reading them for that; see `hashes`.
     """
 
     def __init__(
         self,
         folder: Path,
-        layout: Sequence[tuple[str, torch.dtype, tuple[int, ...]]],
+        layout: Sequence[tuple[str, ElementType, tuple[int, ...]]],
         shard_bytes: int = SHARD_BYTES,
         done: Collection[str] = (),
+        hashed: bool = False,
     ) -> None:
         self._folder = folder
+        self._hashed = hashed
+        self._digests: dict[Path, tuple[Any, int]] = {}
         # Wider types first: every tensor is then aligned to its element size, as safetensors asks.
         ordered = sorted(layout, key=lambda row: -row[1].itemsize)
-        sizes = {name: _numel(shape) * dtype.itemsize for name, dtype, shape in ordered}
-        shards: list[list[tuple[str, torch.dtype, tuple[int, ...]]]] = [[]]
+        sizes = {name: math.prod(shape) * dtype.itemsize for name, dtype, shape in ordered}
+        shards: list[list[tuple[str, ElementType, tuple[int, ...]]]] = [[]]
         filled = 0
         for row in ordered:
             if shards[-1] and filled + sizes[row[0]] > shard_bytes:
@@ -84,7 +92,7 @@ class WeightsWriter:
     def _start(
         self,
         path: Path,
-        rows: Sequence[tuple[str, torch.dtype, tuple[int, ...]]],
+        rows: Sequence[tuple[str, ElementType, tuple[int, ...]]],
         sizes: Mapping[str, int],
         done: Collection[str],
     ) -> None:
@@ -93,7 +101,7 @@ class WeightsWriter:
         offset = 0
         for name, dtype, shape in rows:
             header[name] = {
-                "dtype": _NAMES[dtype],
+                "dtype": dtype.label,
                 "shape": list(shape),
                 "data_offsets": [offset, offset + sizes[name]],
             }
@@ -104,12 +112,14 @@ class WeightsWriter:
         kept = [header[name]["data_offsets"][1] for name, *_ in rows if name in done]
         if not kept:
             path.write_bytes(start)
+            if self._hashed:
+                self._digests[path] = hashlib.sha256(start), len(start)
         elif not _begins_with(path, start) or path.stat().st_size < len(start) + max(kept):
             raise ValueError(f"{path} is not as a killed run left it; remove {self._folder} and merge again")
         for name, *_ in rows:
             self._places[name] = (path, 8 + len(text) + header[name]["data_offsets"][0])
 
-    def write(self, tensor: str, start: int, values: Tensor) -> None:
+    def write(self, tensor: str, start: int, values: Elements | Tensor) -> None:
         """Put contiguous `values` (count,) at element `start` of the flattened tensor."""
         path, offset = self._places[tensor]
         if self._path != path:
@@ -117,10 +127,21 @@ class WeightsWriter:
             self._file = path.open("r+b")
             self._path = path
         assert self._file is not None
-        data = values.contiguous().view(torch.uint8).cpu().numpy()
-        self._file.seek(offset + start * values.element_size())
-        self._file.write(data.data)
+        data = Elements.of(values).array
+        position = offset + start * data.itemsize
+        self._file.seek(position)
+        self._file.write(data.view(np.uint8).data)
         self._missing[tensor] -= data.nbytes
+        if path in self._digests:
+            digest, end = self._digests.pop(path)
+            if position == end:
+                digest.update(data)
+                self._digests[path] = digest, end + data.nbytes
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 by name of the complete files, of those that were written from their beginning to their end."""
+        return {path.name: digest.hexdigest() for path, (digest, _) in self._digests.items()}
 
     def sync(self) -> None:
         """Wait until what was written is on disk."""
@@ -135,7 +156,7 @@ class WeightsWriter:
                 file.flush()
                 os.fsync(file.fileno())
 
-    def __enter__(self) -> "WeightsWriter":
+    def __enter__(self) -> WeightsWriter:
         return self
 
     def __exit__(
@@ -160,13 +181,13 @@ def _begins_with(path: Path, start: bytes) -> bool:
         return file.read(len(start)) == start
 
 
-def copy_model_files(reference: Source, folder: Path, dtype: torch.dtype | None) -> None:
+def copy_model_files(reference: Source, folder: Path, dtype: ElementType | None) -> None:
     """Configuration (with `dtype`, if the weights were converted to one) and tokenizer of the reference."""
     config = reference.json("config.json")
     if config is not None:
         if dtype is not None:
             config.pop("torch_dtype", None)
-            config["dtype"] = str(dtype).removeprefix("torch.")
+            config["dtype"] = dtype.name
         write_json(folder / "config.json", config)
     for name in COPIED:
         if (content := reference.file(name)) is not None:
@@ -174,8 +195,19 @@ def copy_model_files(reference: Source, folder: Path, dtype: torch.dtype | None)
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Indented UTF-8 JSON with a final newline; NaN is refused."""
-    path.write_text(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    """UTF-8 JSON, objects indented down to their third level, with a final newline; NaN is refused."""
+    path.write_text(_indented(data, 3) + "\n", encoding="utf-8")
+
+
+def _indented(value: Any, levels: int, margin: str = "\n") -> str:
+    """The first levels of objects with a line for each entry; what is below in one line, which is written faster."""
+    if not levels or not isinstance(value, dict) or not value:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    margin += "  "
+    rows = (
+        f"{json.dumps(key, ensure_ascii=False)}: {_indented(part, levels - 1, margin)}" for key, part in value.items()
+    )
+    return f"{{{margin}{f',{margin}'.join(rows)}{margin[:-2]}}}"
 
 
 def read_json(path: Path) -> Any:
@@ -201,7 +233,3 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-
-
-def _numel(shape: Sequence[int]) -> int:
-    return int(torch.Size(shape).numel())

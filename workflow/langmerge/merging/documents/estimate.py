@@ -5,24 +5,28 @@ which a tensor of each kind has the size of some blocks: how often it was read a
 the real sizes. Memory is counted: what the engine holds of each source, and what methods hold of a block.
 """
 
+from __future__ import annotations
+
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from langmerge.merging.documents.prepare import Prepared
+from langmerge.merging.elements import ElementType
 from langmerge.merging.engine import BLOCK, Merge
 from langmerge.merging.gathers import Gathers, Selection
 from langmerge.merging.kernels import Context, make_kernel
+from langmerge.merging.lazy import device_type, torch
 from langmerge.merging.pipeline import SPAN
 from langmerge.merging.reader import ModelFolder, rows_of_about
 from langmerge.merging.recipe import in_order
 from langmerge.merging.selection import KEPT, SAMPLE
 from langmerge.merging.sources import Source, TensorEntry
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SMALL = 16
 """Largest dimension of tensors that are not being measured."""
@@ -77,7 +81,7 @@ class Part:
 
 def estimate(prepared: Prepared, *, block: int | None = None, device: str = "cpu") -> Estimate:
     """The cost of a job; `block` and `device` as for `Merge`. ValueError for what cannot be merged."""
-    kind = torch.device(device).type
+    kind = device_type(device)
     block = block or BLOCK.get(kind, BLOCK["cpu"])
     span = block * SPAN.get(kind, 1)
     merge = prepared.merge(block=block, device=device)
@@ -98,10 +102,7 @@ def estimate(prepared: Prepared, *, block: int | None = None, device: str = "cpu
     read = sum(merged.values())
     return Estimate(
         parameters={name: sum(entry.numel for entry in found) for name, found in entries.items()},
-        dtypes={
-            name: tuple(dict.fromkeys(str(entry.dtype).removeprefix("torch.") for entry in found))
-            for name, found in entries.items()
-        },
+        dtypes={name: tuple(dict.fromkeys(entry.dtype.name for entry in found)) for name, found in entries.items()},
         sizes=sizes,
         read=read,
         sweeps=read / max(1, sum(sizes.values())),
@@ -237,7 +238,7 @@ def _trial(prepared: Prepared, large: Mapping[str, tuple[int, ...]], block: int,
     started = time.perf_counter()
     for _ in merge:
         pass
-    if torch.device(device).type == "cuda":
+    if device_type(device) == "cuda":
         torch.cuda.synchronize()
     result.seconds = time.perf_counter() - started
     return result
@@ -276,8 +277,8 @@ class _Made(Source):
         most = max((entry.numel for entry in self.tensors.values()), default=0)
         values = torch.randn(most, generator=torch.Generator().manual_seed(0)) * 0.02
         values += torch.randn(most, generator=torch.Generator().manual_seed(1 + number)) * 0.001
-        self._values: dict[torch.dtype, Tensor] = {
-            dtype: values.to(dtype) if dtype.is_floating_point else torch.zeros(most, dtype=dtype)
+        self._values: dict[ElementType, Tensor] = {
+            dtype: values.to(dtype.of_torch) if dtype.is_floating_point else torch.zeros(most, dtype=dtype.of_torch)
             for dtype in {entry.dtype for entry in self.tensors.values()}
         }
 

@@ -18,7 +18,7 @@ from langmerge.merging.documents.library import Library
 from langmerge.merging.documents.prepare import Prepared
 from langmerge.merging.documents.to_mergekit import to_mergekit
 from langmerge.merging.documents.yaml_text import dump
-from langmerge.merging.engine import code_hash
+from langmerge.merging.engine import Layout, code_hash
 from langmerge.merging.journal import JOURNAL
 from langmerge.merging.sources import Source
 from langmerge.merging.writer import COPIED, write_json
@@ -29,12 +29,21 @@ _SNAPSHOT = re.compile(r"models--(?P<id>[^/]+)/snapshots/(?P<commit>[^/]+)$")
 
 
 def finish(
-    prepared: Prepared, output: str, folder: Path, statistics: Mapping[str, Any], cost: Mapping[str, str], hashes: bool
+    prepared: Prepared,
+    output: str,
+    layout: Layout,
+    folder: Path,
+    statistics: Mapping[str, Any],
+    cost: Mapping[str, str],
+    *,
+    written: Mapping[str, str],
+    hashes: bool,
 ) -> None:
     """Complete the folder of an output whose weights, configuration and tokenizer are written.
 
     The manifest, which comes last, makes the folder a model like any other of a study. It names the SHA-256 of all that
-    was written, and of the inputs' weights what is known without reading them; all of it with `hashes`.
+    was written, and of the inputs' weights what is known without reading them; all of it with `hashes`. `written` are
+    the SHA-256 of weight files that are known already, `layout` the tensors of the output.
     """
     job, library = prepared.job, prepared.library
     if job.tokenizer and job.vocabulary == "error":
@@ -43,12 +52,12 @@ def finish(
         write_chat_template(job, library, folder)
     fixed = pinned(prepared)
     (folder / RECIPE).write_text(dump(ours.write(fixed, output)), encoding="utf-8")
-    reason = _write_mergekit(fixed, prepared, output, folder)
+    reason = _write_mergekit(fixed, layout, output, folder)
     origins = {name: origin(path, hashes) for name, path in library.folders.items()}
     made = Made(
         statistics={**statistics, **prepared.notes},
         origins=origins,
-        hashes=sha256(folder),
+        hashes=sha256(folder, written),
         versions={"Python": platform.python_version()} | {n: version(n) for n in ("langmerge", "torch", "safetensors")},
         cost=cost,
         mergekit=reason,
@@ -68,11 +77,10 @@ def finish(
     )
 
 
-def _write_mergekit(job: Job, prepared: Prepared, output: str, folder: Path) -> str | None:
+def _write_mergekit(job: Job, layout: Layout, output: str, folder: Path) -> str | None:
     """Write mergekit_config.yml; why that cannot be done, or None."""
-    merge = prepared.merge()
-    layout = [row for row in merge.layout(output) if row[1].is_floating_point and all(row[2])]
-    dtypes = {str(dtype).removeprefix("torch.") for _, dtype, _ in layout}
+    layout = [row for row in layout if row[1].is_floating_point and all(row[2])]
+    dtypes = {dtype.name for _, dtype, _ in layout}
     places = {name: str(model) for name, model in job.models.items() if isinstance(model, Model)}
     try:
         data = to_mergekit(job, output, [row[0] for row in layout], places, dtypes.pop() if len(dtypes) == 1 else None)
@@ -121,9 +129,12 @@ def origin(folder: Path, hashes: bool) -> Origin:
     return Origin(match["id"].replace("--", "/", 1), match["commit"], known)
 
 
-def sha256(folder: Path) -> dict[str, str]:
-    """SHA-256 by name of the weight files in a folder."""
-    return {path.name: provenance.sha256_file(path) for path in sorted(folder.glob("*.safetensors"))}
+def sha256(folder: Path, known: Mapping[str, str] | None = None) -> dict[str, str]:
+    """SHA-256 by name of the weight files in a folder, of which some may be known."""
+    known = known or {}
+    return {
+        path.name: known.get(path.name) or provenance.sha256_file(path) for path in sorted(folder.glob("*.safetensors"))
+    }
 
 
 def copy_tokenizer(source: Source, folder: Path) -> None:

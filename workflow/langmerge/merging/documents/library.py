@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from langmerge.merging.adapters import AdapterView
 from langmerge.merging.documents.job import Model, Stack
 from langmerge.merging.documents.yaml_text import suggest
 from langmerge.merging.reader import ModelFolder
@@ -103,6 +102,8 @@ class Library:
         if model.adapter:
             self.adapters[name] = find(model.adapter, model.adapter_revision, self._folder)
             self._bases.append(source)
+            from langmerge.merging.adapters import AdapterView  # needs torch
+
             source = AdapterView(source, self.adapters[name], name)
         return source
 

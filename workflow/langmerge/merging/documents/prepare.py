@@ -1,11 +1,11 @@
 """From a merge file to what the engine takes: recipes, sources, measured data."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from langmerge.merging.compatibility import vocabulary
 from langmerge.merging.documents import mergekit, ours
@@ -13,12 +13,11 @@ from langmerge.merging.documents.from_mergekit import translate
 from langmerge.merging.documents.job import Job
 from langmerge.merging.documents.library import Library
 from langmerge.merging.documents.yaml_text import load
+from langmerge.merging.elements import ElementType, element_type
 from langmerge.merging.engine import Merge
 from langmerge.merging.recipe import Recipe
 from langmerge.merging.sources import Source
 from langmerge.merging.vocabulary import unify
-
-TORCH = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,9 @@ class Prepared:
     notes: Mapping[str, Any]
 
     @property
-    def dtype(self) -> torch.dtype | None:
+    def dtype(self) -> ElementType | None:
         """Element type of the outputs; None: the reference's."""
-        return TORCH[self.job.dtype] if self.job.dtype else None
+        return element_type(self.job.dtype) if self.job.dtype else None
 
     def merge(self, **options: Any) -> Merge:
         """The pass, opened and checked."""

@@ -4,6 +4,8 @@ Several merges or a grid of parameters are computed in one pass over the models 
 Nothing is ever overwritten; after a kill the same command goes on where it stood.
 """
 
+from __future__ import annotations
+
 import argparse
 import math
 import os
@@ -12,21 +14,21 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import torch
-from tqdm import tqdm
 
 from langmerge.merging.documents import ours
 from langmerge.merging.documents.estimate import Estimate, estimate
 from langmerge.merging.documents.finish import finish
 from langmerge.merging.documents.job import DTYPES, Job
 from langmerge.merging.documents.prepare import Prepared, prepare, read_job
+from langmerge.merging.engine import Layout
+from langmerge.merging.lazy import torch, use_threads
 from langmerge.merging.memory import keep_freed_memory
-from langmerge.merging.sinks import write_models
+from langmerge.merging.sinks import Progress, write_models
 from langmerge.merging.writer import SHARD_BYTES
 from langmerge.provenance import InputError
 
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     recipe: Path = options.recipe
     if not recipe.is_file():
         raise InputError(f"{recipe}: file not found; expected a YAML file that says what to merge")
-    torch.set_num_threads(options.threads)
+    use_threads(options.threads)
     keep_freed_memory()
     if options.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no GPU; use --device cpu")
@@ -56,14 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(report(prepared, cost, options.out), end="")
             return
         merge = prepared.merge(block=options.block, device=options.device)
-        needed = sum(
-            dtype.itemsize * math.prod(shape) for name in merge.outputs for _, dtype, shape in merge.layout(name)
-        )
+        layouts = {name: merge.layout(name) for name in merge.outputs}
+        needed = sum(dtype.itemsize * math.prod(shape) for rows in layouts.values() for _, dtype, shape in rows)
     except (ValueError, FileNotFoundError) as error:
         raise InputError(f"{recipe}: {error}") from None
     _check_space(options.out, needed)
     try:
-        _write(prepared, merge.elements, options)
+        _write(prepared, merge.elements, layouts, options)
     except (ValueError, FileExistsError, BlockingIOError) as error:
         raise InputError(f"{recipe}: {error}") from None
     finally:
@@ -116,23 +117,21 @@ def folders(job: Job, out: Path) -> dict[str, Path]:
     return {name: out if job.single else out / name for name in job.outputs}
 
 
-def _write(prepared: Prepared, elements: int, options: argparse.Namespace) -> None:
+def _write(prepared: Prepared, elements: int, layouts: dict[str, Layout], options: argparse.Namespace) -> None:
     job = prepared.job
     places = folders(job, options.out)
     started, cpu = time.perf_counter(), time.process_time()
     together = f" (for {len(places)} outputs together)" if len(places) > 1 else ""
 
-    def complete(name: str, folder: Path, statistics: dict[str, Any]) -> None:
+    def complete(name: str, folder: Path, statistics: dict[str, Any], written: dict[str, str]) -> None:
         cost = {
             "time" + together: f"{time.perf_counter() - started:.1f} s, {time.process_time() - cpu:.1f} s of CPU",
             "peak memory": words(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024),
-            "device": torch.cuda.get_device_name()
-            if options.device == "cuda"
-            else f"CPU, {torch.get_num_threads()} threads",
+            "device": torch.cuda.get_device_name() if options.device == "cuda" else f"CPU, {options.threads} threads",
         }
-        finish(prepared, name, folder, statistics, cost, options.hashes)
+        finish(prepared, name, layouts[name], folder, statistics, cost, written=written, hashes=options.hashes)
 
-    with tqdm(total=elements, unit="el", unit_scale=True, disable=options.quiet, mininterval=0.5) as bar:
+    with _bar(elements, options.quiet) as progress:
         write_models(
             prepared.recipes,
             prepared.sources,
@@ -142,12 +141,24 @@ def _write(prepared: Prepared, elements: int, options: argparse.Namespace) -> No
             block=options.block,
             shard_bytes=options.shard_size,
             device=options.device,
-            progress=bar.update,
+            progress=progress,
             finish=complete,
         )
     if not options.quiet:
         for name, folder in places.items():
             print(f"{name}: {folder}", file=sys.stderr)
+
+
+@contextmanager
+def _bar(elements: int, quiet: bool) -> Iterator[Progress | None]:
+    """A progress bar's `update`."""
+    if quiet:
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=elements, unit="el", unit_scale=True, mininterval=0.5) as bar:
+        yield bar.update
 
 
 # ---- the dry run -----------------------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 Nothing needs it: without a C compiler, or with LANGMERGE_FUSED=0, torch does the same work.
 """
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
 import hashlib
@@ -15,13 +17,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
+from langmerge.merging.elements import BFLOAT16, FLOAT16, FLOAT32
 
 SOURCES = tuple(sorted(Path(__file__).parent.glob("*.[ch]")))
 FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden")
 """No -ffast-math, and no contraction: results are those of the operations as they are written."""
 
-KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+KINDS = {FLOAT32: 0, BFLOAT16: 1, FLOAT16: 2}
 """Element types that the loops read and write."""
 
 

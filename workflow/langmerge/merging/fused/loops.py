@@ -1,20 +1,26 @@
 """Blocks of merges in the C loops: task vectors as they are stored with what a method does to each, sums, elections.
 
-Functions take and give tensors on the CPU. `vector.model` and `vector.base` point into the block's tensors and hold as
+Functions take and give numpy arrays. `vector.model` and `vector.base` point into the block's values and hold as
 long as the block does; `kept_alive` of a vector is what else it points to.
 """
 
+from __future__ import annotations
+
 import ctypes
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from langmerge.merging.block import Block
+from langmerge.merging.elements import Array, Elements, ElementType
 from langmerge.merging.fused.library import KINDS, Values, Vector, library
+from langmerge.merging.lazy import device_type
 from langmerge.merging.randomness import BITS, RUN, run_keys, stream_key
 from langmerge.merging.selection import Cut
+
+if TYPE_CHECKING:
+    import torch
 
 BY_SHARE, BY_RANK, BY_MASK = 1, 2, 3
 MULTIPLY, DIVIDE = 1, 2
@@ -27,9 +33,9 @@ Make = Callable[[Block], Vector]
 """Gives a task vector at a block, of its own: it may be changed."""
 
 
-def usable(device: torch.device) -> bool:
-    """Whether the loops can work on tensors of this device."""
-    return device.type == "cpu" and library() is not None
+def usable(device: torch.device | str) -> bool:
+    """Whether the loops can work on values of this device."""
+    return (device == "cpu" or device_type(device) == "cpu") and library() is not None
 
 
 def loops() -> ctypes.CDLL:
@@ -39,14 +45,24 @@ def loops() -> ctypes.CDLL:
     return found
 
 
-def pointer(values: Tensor | None) -> Values:
-    """A contiguous tensor of one of the `KINDS` as the loops see it."""
-    return NOTHING if values is None else Values(values.data_ptr(), KINDS[values.dtype])
+def pointer(values: Elements | None) -> Values:
+    """Values of one of the `KINDS` as the loops see them."""
+    return NOTHING if values is None else Values(address(values.array), KINDS[values.dtype])
 
 
-def all_finite(values: Tensor) -> bool:
+def address(array: Array) -> int:
+    """Where a contiguous array begins."""
+    return array.__array_interface__["data"][0]
+
+
+def _place(block: Block, name: str) -> Values:
+    """`pointer` to the values of a source or recipe."""
+    return block.shared(("place", name), lambda: pointer(block.stored(name)))
+
+
+def all_finite(values: Elements) -> bool:
     """Whether all values (of one of the `KINDS`) are finite."""
-    return bool(loops().all_finite(pointer(values), values.numel()))
+    return bool(loops().all_finite(pointer(values), len(values)))
 
 
 # ---- vectors -------------------------------------------------------------------------------------------------------
@@ -54,8 +70,13 @@ def all_finite(values: Tensor) -> bool:
 
 def plain(block: Block, model: str, base: str | None = None) -> Vector:
     """model - base at a block; without a base the model itself."""
-    onto = None if base is None else pointer(block.stored(base))
-    return Vector(model=pointer(block.stored(model)), base=onto or NOTHING, match=1.0, rematch=1.0)
+    return Vector(_place(block, model), NOTHING if base is None else _place(block, base), match=1.0, rematch=1.0)
+
+
+def plains(block: Block, models: Sequence[str], base: str | None = None) -> list[Vector]:
+    """`plain` of several models, shared: not to be changed."""
+    models = tuple(models)
+    return block.shared(("plain", models, base), lambda: [plain(block, model, base) for model in models])
 
 
 def dropped(vector: Vector, block: Block, seed: int, model: str, density: float, factor: float | None) -> Vector:
@@ -68,21 +89,21 @@ def dropped(vector: Vector, block: Block, seed: int, model: str, density: float,
 
 
 def ranked(
-    vector: Vector, block: Block, seed: int, model: str, line: tuple[float, float], ranks: Tensor | None
+    vector: Vector, block: Block, seed: int, model: str, line: tuple[float, float], ranks: Array | None
 ) -> Vector:
     """DELLA: kept with probability slope x rank + offset, and divided by it; without `ranks` see `marked`."""
     _randomly(vector, block, seed, model)
     vector.drop, vector.rescale = BY_RANK, DIVIDE
     vector.slope, vector.offset = line
     if ranks is not None:
-        vector.ranks = ranks.data_ptr()
+        vector.ranks = address(ranks)
         vector.kept_alive = (vector.kept_alive, ranks)
     return vector
 
 
-def marked(vector: Vector, mask: Tensor) -> Vector:
+def marked(vector: Vector, mask: Array) -> Vector:
     """What a mask keeps, one bit an entry (`mask_of`), instead of what random numbers keep."""
-    vector.drop, vector.rescale, vector.mask, vector.kept_alive = BY_MASK, 0, mask.data_ptr(), mask
+    vector.drop, vector.rescale, vector.mask, vector.kept_alive = BY_MASK, 0, address(mask), mask
     return vector
 
 
@@ -118,46 +139,46 @@ def _randomly(vector: Vector, block: Block, seed: int, model: str) -> None:
     vector.keys, vector.kept_alive = ctypes.addressof(found), found
 
 
-def row_ranks(block: Block, vector: Vector) -> Tensor:
+def row_ranks(block: Block, vector: Vector) -> Array:
     """`langmerge.merging.ranks.row_ranks` of a plain vector, float32 (count,)."""
     rows, columns = block.matrix
-    ranks = torch.empty(block.count)
-    _enough(loops().row_ranks(_at(vector), rows, columns, ranks.data_ptr()))
+    ranks = np.empty(block.count, np.float32)
+    _enough(loops().row_ranks(_at(vector), rows, columns, address(ranks)))
     return ranks
 
 
-def mask_of(block: Block, vector: Vector) -> Tensor:
+def mask_of(block: Block, vector: Vector) -> Array:
     """Which entries a `dropped` or `ranked` vector keeps, one bit an entry."""
-    mask = torch.zeros(-(-block.count // 64), dtype=torch.int64)
+    mask = np.zeros(-(-block.count // 64), np.int64)
     if vector.drop == BY_SHARE:
-        loops().pack_by_share(_at(vector), block.start, block.count, mask.data_ptr())
+        loops().pack_by_share(_at(vector), block.start, block.count, address(mask))
     else:
-        _enough(loops().pack_by_rank(_at(vector), block.start, *block.matrix, mask.data_ptr()))
+        _enough(loops().pack_by_rank(_at(vector), block.start, *block.matrix, address(mask)))
     return mask
 
 
 # ---- all vectors of a block ------------------------------------------------------------------------------------------
 
 
-def weighted_sum(block: Block, vectors: Sequence[Vector], weights: Sequence[float], divisor: float = 1.0) -> Tensor:
+def weighted_sum(block: Block, vectors: Sequence[Vector], weights: Sequence[float], divisor: float = 1.0) -> Array:
     """`averages.weighted_sum`, divided."""
-    merged = torch.empty(block.count)
+    merged = np.empty(block.count, np.float32)
     loops().weighted(
-        _array(vectors), len(vectors), _floats(weights), divisor, block.start, block.count, merged.data_ptr()
+        _array(vectors), len(vectors), _floats(weights), divisor, block.start, block.count, address(merged)
     )
     return merged
 
 
-def onto(block: Block, base: str, merged: Tensor, scale: float) -> Tensor:
-    """base + scale x merged, a new tensor."""
-    result = torch.empty(block.count)
-    loops().onto(pointer(block.stored(base)), merged.data_ptr(), scale, block.count, result.data_ptr())
+def onto(block: Block, base: str, merged: Array, scale: float) -> Array:
+    """base + scale x merged, a new array."""
+    result = np.empty(block.count, np.float32)
+    loops().onto(_place(block, base), address(merged), scale, block.count, address(result))
     return result
 
 
 def disjoint_mean(
     block: Block, vectors: Sequence[Vector], weights: Sequence[float], convention: str, normalize: bool, majority: int
-) -> Tensor:
+) -> Array:
     """`task_vectors.disjoint_mean` of the vectors."""
     size, voted = len(vectors), convention == "mergekit"
     factors = [float(weight) for weight in weights] if voted else [1.0] * size
@@ -169,7 +190,7 @@ def disjoint_mean(
     flip = [voted and share < 0 for share in shares]
     counted = [1.0 if by_count else share for share in shares]
     smallest = min((share for share, left in zip(counted, skip, strict=True) if not left), default=1.0)
-    merged = torch.empty(block.count)
+    merged = np.empty(block.count, np.float32)
     _enough(
         loops().elect(
             _array(vectors),
@@ -183,7 +204,7 @@ def disjoint_mean(
             smallest,
             block.start,
             block.count,
-            merged.data_ptr(),
+            address(merged),
         )
     )
     return merged
@@ -199,63 +220,62 @@ def absolute_sum(block: Block, vector: Vector) -> float:
     return float(loops().absolute_sum(_at(vector), block.start, block.count))
 
 
-def gram(block: Block, vectors: Sequence[Vector]) -> Tensor:
+def gram(block: Block, vectors: Sequence[Vector]) -> Array:
     """`langmerge.merging.gram.gram` of plain vectors, float64 (n, n); the sums are in another order."""
-    grams = torch.zeros(len(vectors), len(vectors), dtype=torch.float64)
-    _enough(loops().dots(_array(vectors), len(vectors), block.count, grams.data_ptr()))
+    grams = np.zeros((len(vectors), len(vectors)))
+    _enough(loops().dots(_array(vectors), len(vectors), block.count, address(grams)))
     return grams
 
 
-def describe(block: Block, vectors: Sequence[Vector]) -> tuple[Tensor, Tensor]:
+def describe(block: Block, vectors: Sequence[Vector]) -> tuple[Array, Array]:
     """Dot products (K, K) of plain vectors, about 1e-7 off, and numbers (2,) of conflicting and of changed entries."""
-    grams = torch.empty(len(vectors), len(vectors), dtype=torch.float64)
-    counts = torch.empty(2, dtype=torch.float64)
-    _enough(loops().describe(_array(vectors), len(vectors), block.count, grams.data_ptr(), counts.data_ptr()))
+    grams, counts = np.empty((len(vectors), len(vectors))), np.empty(2)
+    _enough(loops().describe(_array(vectors), len(vectors), block.count, address(grams), address(counts)))
     return grams, counts
 
 
-def finish(exact: Tensor, dtype: torch.dtype, reference: Tensor | None) -> tuple[Tensor, bool, Tensor | None]:
+def finish(exact: Array, dtype: ElementType, reference: Elements | None) -> tuple[Elements, bool, Array | None]:
     """`exact` float32 (count,) rounded to `dtype` (one of the `KINDS`), whether all of it is finite, and sums.
 
     With a reference as it is stored: |change|, |rounding|, change^2, changes that survive rounding, changes.
     """
-    rounded = torch.empty(len(exact), dtype=dtype)
-    sums = None if reference is None else torch.empty(5, dtype=torch.float64)
-    place = None if sums is None else sums.data_ptr()
-    fits = loops().finish(exact.data_ptr(), len(exact), rounded.data_ptr(), KINDS[dtype], pointer(reference), place)
-    return rounded, bool(fits), sums
+    rounded = np.empty(len(exact), dtype.holder)
+    sums = None if reference is None else np.empty(5)
+    place = None if sums is None else address(sums)
+    fits = loops().finish(address(exact), len(exact), address(rounded), KINDS[dtype], pointer(reference), place)
+    return Elements(dtype, rounded), bool(fits), sums
 
 
 # ---- SCE -------------------------------------------------------------------------------------------------------------
 
 
-def deviations(block: Block, vectors: Sequence[Vector], counts: Tensor | None, low_bits: int) -> Tensor:
+def deviations(block: Block, vectors: Sequence[Vector], counts: Array | None, low_bits: int) -> Array:
     """`choices.squared_deviations` of the models, float32 (count,); adds to their histogram by the upper bits."""
-    scores = torch.empty(block.count)
-    place = None if counts is None else counts.data_ptr()
-    loops().deviations(_array(vectors), len(vectors), block.count, scores.data_ptr(), place, low_bits)
+    scores = np.empty(block.count, np.float32)
+    place = None if counts is None else address(counts)
+    loops().deviations(_array(vectors), len(vectors), block.count, address(scores), place, low_bits)
     return scores
 
 
 def squares_above(
-    block: Block, vectors: Sequence[Vector], scores: Tensor, low: float, above: float
-) -> tuple[list[float], Tensor]:
+    block: Block, vectors: Sequence[Vector], scores: Array, low: float, above: float
+) -> tuple[list[float], Array]:
     """Sums of squares of the vectors where scores >= above, and int64 indices of the scores in [low, above)."""
     sums = (ctypes.c_double * len(vectors))()
-    indices = torch.empty(block.count, dtype=torch.int64)
-    place = (scores.data_ptr(), low, above, block.count, sums, indices.data_ptr())
+    indices = np.empty(block.count, np.int64)
+    place = (address(scores), low, above, block.count, sums, address(indices))
     found = loops().squares_above(_array(vectors), len(vectors), *place)
-    return list(sums), indices[:found].clone()
+    return list(sums), indices[:found].copy()
 
 
 def sce(
-    block: Block, vectors: Sequence[Vector], weights: Sequence[float], scores: Tensor | None, cut: Cut, smallest: float
-) -> Tensor:
+    block: Block, vectors: Sequence[Vector], weights: Sequence[float], scores: Array | None, cut: Cut, smallest: float
+) -> Array:
     """`choices.sce` of task vectors, selected by `scores` (None: all) as the cut says, float32 (count,)."""
-    merged = torch.empty(block.count)
+    merged = np.empty(block.count, np.float32)
     last = FAR if cut.last_index is None else cut.last_index - block.start
-    place = None if scores is None else scores.data_ptr()
-    selected = (place, cut.threshold, last, block.count, merged.data_ptr())
+    place = None if scores is None else address(scores)
+    selected = (place, cut.threshold, last, block.count, address(merged))
     _enough(loops().sce(_array(vectors), len(vectors), _floats(weights), smallest, *selected))
     return merged
 
@@ -263,22 +283,22 @@ def sce(
 # ---- selection -------------------------------------------------------------------------------------------------------
 
 
-def sample(block: Block, vector: Vector, positions: slice, out: Tensor) -> int:
+def sample(block: Block, vector: Vector, positions: slice, out: Array) -> int:
     """Write the magnitudes at `positions` into `out`; how many."""
-    return int(loops().sample(_at(vector), block.start, positions.start, positions.step, block.count, out.data_ptr()))
+    return int(loops().sample(_at(vector), block.start, positions.start, positions.step, block.count, address(out)))
 
 
 def count_inside(
-    block: Block, vector: Vector, brackets: Sequence[tuple[float, float]], room: Sequence[Tensor]
+    block: Block, vector: Vector, brackets: Sequence[tuple[float, float]], room: Sequence[Array]
 ) -> list[tuple[int, int]]:
     """Numbers of magnitudes (above, inside) of each bracket [low, high]; those inside come into `room`.
 
-    `room` has a float32 tensor of count + 16 entries for each bracket; those of a bracket of one value do not come.
+    `room` has a float32 array of count + 16 entries for each bracket; those of a bracket of one value do not come.
     """
     size = len(brackets)
     above, inside = ((ctypes.c_int64 * size)() for _ in range(2))
     low, high = (_floats(bounds) for bounds in zip(*brackets, strict=True))
-    places = (ctypes.c_void_p * size)(*(place.data_ptr() for place in room))
+    places = (ctypes.c_void_p * size)(*(address(place) for place in room))
     loops().count_inside(_at(vector), block.start, block.count, size, low, high, above, inside, places)
     return list(zip(above, inside, strict=True))
 

@@ -1,21 +1,26 @@
 """Averages of weights."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from langmerge.merging.block import Block, TaskVector
+from langmerge.merging.elements import Array, module_of, on_cpu
 from langmerge.merging.fused import loops
 from langmerge.merging.gathers import Gather
 from langmerge.merging.gram import column_grams, gram, row_grams
 from langmerge.merging.kernels.base import Context, Kernel, Make
+from langmerge.merging.lazy import torch
 from langmerge.merging.methods import averages
 from langmerge.merging.recipe import Recipe
 
-Factors = Callable[[Tensor], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Factors = Callable[[Any], Any]
 """From Gram matrices (..., n, n) to the factors (..., n) of a sum of n vectors."""
 
 
@@ -38,30 +43,31 @@ class Gram(Gather):
 
     def begin(self) -> None:
         """See the base class."""
-        self._grams: Tensor | None = None
-        self._factors: dict[tuple, Tensor] = {}
+        self._grams: Any = None
+        self._factors: dict[tuple, Any] = {}
 
     def update(self, index: int, block: Block) -> None:
         """See the base class."""
         if self._by_column and len(block.shape) < 2:
             return
         if loops.usable(block.device) and not self._by_column:
-            part = loops.gram(block, [loops.plain(block, model, self._base) for model in self._rows])
-            self._grams = part if self._grams is None else self._grams.add_(part)
-            return
-        vectors = _vectors(block, list(self._rows), self._base)
-        part = column_grams(vectors, _columns(block.shape)) if self._by_column else gram(vectors)
-        self._grams = part if self._grams is None else self._grams.add_(part)
+            part: Any = loops.gram(block, loops.plains(block, tuple(self._rows), self._base))
+        else:
+            vectors = _vectors(block, list(self._rows), self._base)
+            part = column_grams(vectors, _columns(block.shape)) if self._by_column else gram(vectors)
+        self._grams = part if self._grams is None else self._grams + part
 
-    def factors(self, models: tuple[str, ...], factors: Factors) -> Tensor:
-        """Factors of these models' vectors in the tensor at hand: float64 (n,), or float32 (n, columns) by column."""
+    def factors(self, models: tuple[str, ...], factors: Factors) -> Any:
+        """Factors of these models' vectors in the tensor at hand: array (n,), or by column a tensor (n, columns)."""
         key = (models, factors)
         if key not in self._factors:
             assert self._grams is not None  # gathers are complete before kernels run
             rows = [self._rows[model] for model in models]
-            grams = self._grams[..., rows, :][..., rows]
-            # A few dozen numbers: elsewhere than on a CPU each operation on them would cost more than the numbers.
-            self._factors[key] = factors(grams).to(torch.float32).T if self._by_column else factors(grams.cpu())
+            if self._by_column:
+                self._factors[key] = factors(self._grams[:, rows][:, :, rows]).to(torch.float32).T
+            else:
+                # A few dozen numbers: elsewhere than on a CPU each operation on them would cost more than the numbers.
+                self._factors[key] = factors(on_cpu(self._grams)[rows][:, rows])
         return self._factors[key]
 
 
@@ -81,10 +87,9 @@ def _linear(recipe: Recipe, context: Context) -> Kernel:
     divisor = math.fsum(recipe.weights) if normalize else 1.0
     fused = not normalize or abs(divisor) >= 1e-8  # else the reference says what is wrong
 
-    def merge(block: Block) -> Tensor:
+    def merge(block: Block) -> Array | Tensor:
         if fused and loops.usable(block.device):
-            vectors = [loops.plain(block, model) for model in recipe.models]
-            return loops.weighted_sum(block, vectors, recipe.weights, divisor)
+            return loops.weighted_sum(block, loops.plains(block, recipe.models), recipe.weights, divisor)
         values = [block.value(model) for model in recipe.models]
         return averages.linear(values, recipe.weights, normalize)
 
@@ -108,10 +113,10 @@ def _by_tensor(recipe: Recipe, context: Context, factors: Factors, base: str | N
     """A sum whose factors follow from the dot products of whole tensors."""
     gathered = _gathered(recipe, context, base)
 
-    def merge(block: Block) -> Tensor:
+    def merge(block: Block) -> Array | Tensor:
         weights = gathered.factors(recipe.models, factors).tolist()
         if loops.usable(block.device):
-            merged = loops.weighted_sum(block, [loops.plain(block, model, base) for model in recipe.models], weights)
+            merged = loops.weighted_sum(block, loops.plains(block, recipe.models, base), weights)
             return merged if base is None else loops.onto(block, base, merged, 1.0)
         return _onto(block, base, averages.weighted_sum(_vectors(block, recipe.models, base), weights))
 
@@ -138,7 +143,7 @@ def _by_column(recipe: Recipe, context: Context, factors: Factors, base: str | N
     gathered = _gathered(recipe, context, base, by_column=True)
     of_rows = _by_row(recipe, context, factors, base)
 
-    def merge(block: Block) -> Tensor:
+    def merge(block: Block) -> Array | Tensor:
         if len(block.shape) < 2:
             return of_rows.merge(block)
         matrices = [vector.view(-1, _columns(block.shape)) for vector in _vectors(block, recipe.models, base)]
@@ -185,9 +190,9 @@ def _karcher(recipe: Recipe, context: Context) -> Kernel:
 def _model_stock(recipe: Recipe, context: Context) -> Kernel:
     n = len(recipe.models)
 
-    def factors(grams: Tensor) -> Tensor:
+    def factors(grams: Any) -> Any:
         share = averages.model_stock_share(grams, recipe.parameters["convention"])
-        return (share / n)[..., None].expand(*share.shape, n)
+        return module_of(grams).stack([share / n] * n, -1)
 
     make = _by_row if recipe.parameters["filter_wise"] else _by_tensor
     return make(recipe, context, factors, recipe.base)

@@ -1,15 +1,19 @@
 """What binds a method to the engine: a kernel, and the context in which it is made."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from langmerge.merging.block import Block, TaskVector
+from langmerge.merging.elements import Array
 from langmerge.merging.gathers import AnyGather, Gather, Gathers
 from langmerge.merging.recipe import Recipe
 from langmerge.merging.sources import Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def never(tensor: str) -> bool:
@@ -26,7 +30,7 @@ class Kernel:
     models, kept with the statistics.
     """
 
-    merge: Callable[[Block], Tensor]
+    merge: Callable[[Block], Array | Tensor]
     gathers: tuple[Gather, ...] = ()
     whole: Callable[[str], bool] = never
     notes: Mapping[str, Any] = field(default_factory=dict)

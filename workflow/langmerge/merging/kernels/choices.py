@@ -1,19 +1,26 @@
 """Methods that choose, entry by entry, whose change counts."""
 
-from collections.abc import Callable, Iterable, Sequence
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from langmerge.merging.block import Block, TaskVector
+from langmerge.merging.elements import Array
 from langmerge.merging.fused import loops
 from langmerge.merging.gathers import Gather, Scope
 from langmerge.merging.kernels.base import Context, Kernel, Make, base_of, task_vectors_of
 from langmerge.merging.kernels.multi_task import multi_task_vector
 from langmerge.merging.kernels.order import OrderStatistics
 from langmerge.merging.kernels.variances import Variances
+from langmerge.merging.lazy import torch
 from langmerge.merging.methods import choices
 from langmerge.merging.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def _deltas(vectors: Sequence[TaskVector]) -> Callable[[Block], list[Tensor]]:
@@ -31,11 +38,11 @@ def _sce(recipe: Recipe, context: Context) -> Kernel:
         ("variances", recipe.models, base, share), lambda: Variances(needs, recipe.models, base, share)
     )
 
-    def merge(block: Block) -> Tensor:
+    def merge(block: Block) -> Array | Tensor:
         weights = choices.sce_weights(variances.mean_squares, convention)
         if loops.usable(block.device) and len(recipe.models) <= 4:  # of more, torch adds up in an order of its own
-            vectors = [loops.plain(block, model, base) for model in recipe.models]
-            smallest = 1e-6 if convention == "mergekit" else torch.finfo(torch.float32).tiny
+            vectors = loops.plains(block, recipe.models, base)
+            smallest = 1e-6 if convention == "mergekit" else float(np.finfo(np.float32).tiny)
             return loops.sce(block, vectors, weights, *variances.fused(block), smallest)
         models = [block.value(model) for model in recipe.models]
         return choices.sce(block.value(base), models, weights, variances.selected(block), convention)

@@ -1,17 +1,21 @@
 """Methods that weigh models by what was measured on data."""
 
-import math
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+import math
+from typing import TYPE_CHECKING
 
 from langmerge.merging.block import Block
 from langmerge.merging.gathers import Gather
 from langmerge.merging.gram import gram
 from langmerge.merging.kernels.base import Context, Kernel, Make
+from langmerge.merging.lazy import torch
 from langmerge.merging.methods import data_driven
 from langmerge.merging.recipe import Recipe
 from langmerge.merging.sources import Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class FisherSize(Gather):

@@ -1,14 +1,19 @@
 """Methods of this project, made for merging languages."""
 
-import torch
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from langmerge.merging.block import Block
 from langmerge.merging.compatibility import token_tensors
 from langmerge.merging.kernels.base import Context, Kernel, Make
+from langmerge.merging.lazy import torch
 from langmerge.merging.methods import averages, languages, layers
 from langmerge.merging.recipe import Recipe
 from langmerge.merging.sources import Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SIMILARITY = ("cka", "similarity")
 """Names under which similarities may be stored."""

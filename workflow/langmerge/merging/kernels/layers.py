@@ -1,12 +1,17 @@
 """Methods that put whole layers of different models together."""
 
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from langmerge.merging.block import Block
 from langmerge.merging.kernels.base import Context, Kernel, Make
 from langmerge.merging.methods import layers
 from langmerge.merging.methods.averages import weighted_sum
 from langmerge.merging.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def _layer_patch(recipe: Recipe, context: Context) -> Kernel:

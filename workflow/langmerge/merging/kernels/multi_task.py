@@ -1,15 +1,20 @@
 """The multi-task vector that TALL masks and consensus merging cut out of."""
 
-from collections.abc import Callable
+from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from langmerge.merging.block import Block
+from langmerge.merging.elements import Elements
 from langmerge.merging.gathers import Gather
 from langmerge.merging.kernels import task_vectors
 from langmerge.merging.kernels.base import Context, base_of, task_vectors_of
 from langmerge.merging.methods.averages import weighted_sum
 from langmerge.merging.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def multi_task_vector(recipe: Recipe, context: Context) -> tuple[Callable[[Block], Tensor], tuple[Gather, ...]]:
@@ -30,7 +35,7 @@ def multi_task_vector(recipe: Recipe, context: Context) -> tuple[Callable[[Block
     kernel = task_vectors.KERNELS["ties"](ties, context)
 
     def elected(block: Block) -> Tensor:
-        return kernel.merge(block) - block.value(base)
+        return Elements.of(kernel.merge(block)).tensor - block.value(base)
 
     return _shared(("ties", tuple(vectors), density, kernel.gathers), elected), kernel.gathers
 

@@ -1,12 +1,16 @@
 """Exact order statistics of any score of the entries, streamed."""
 
-from collections.abc import Callable, Iterable, Sequence
+from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from langmerge.merging.block import Block
 from langmerge.merging.gathers import Gather, Scope
-from langmerge.merging.selection import Histogram
+from langmerge.merging.histograms import Histogram
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class OrderStatistics(Gather):

@@ -3,18 +3,21 @@
 The parameter `part` chooses the output: the model restored for `serve`, or what it is restored from.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from langmerge.merging.block import Block, TaskVector
 from langmerge.merging.gathers import Gather
 from langmerge.merging.kernels.base import Context, Kernel, Make, base_of, task_vectors_of
 from langmerge.merging.kernels.multi_task import multi_task_vector
+from langmerge.merging.lazy import torch
 from langmerge.merging.methods import choices, routed
 from langmerge.merging.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Rescalers(Gather):

@@ -8,13 +8,14 @@ A matrix is taken as (outputs, inputs), as torch.nn.Linear stores it. For weight
 (GPT-2's Conv1D) TSV-M and Iso-C do the same, but Iso-CTS, KnOTS and WUDI exchange the two sides.
 """
 
-from collections.abc import Callable, Sequence
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from langmerge.merging.block import Block, TaskVector
 from langmerge.merging.kernels.base import Context, Kernel, Make, base_of
+from langmerge.merging.lazy import torch
 from langmerge.merging.methods import spectral, wudi
 from langmerge.merging.methods.averages import normalized, weighted_sum
 from langmerge.merging.methods.layers import layer_index, part_of
@@ -23,7 +24,10 @@ from langmerge.merging.methods.task_vectors import drop_and_rescale
 from langmerge.merging.randomness import kept
 from langmerge.merging.recipe import Recipe
 
-Merged = Callable[[Block], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Merged = Callable[[Block], "Tensor"]
 DARE_DENSITY = 0.2
 
 

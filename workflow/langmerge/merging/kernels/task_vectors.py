@@ -5,27 +5,33 @@ then a weighted sum or TIES' election. What several recipes share of a block (a 
 before its scale) is computed once.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from langmerge.catalogue.task_vectors import of_each
 from langmerge.merging.block import Block, TaskVector
+from langmerge.merging.elements import Array
 from langmerge.merging.fused import loops
 from langmerge.merging.fused.library import Vector
 from langmerge.merging.gathers import Gather, MajoritySign, Scope, Selection
 from langmerge.merging.kernels.base import Context, Kernel, Make, base_of
+from langmerge.merging.lazy import torch
 from langmerge.merging.methods import task_vectors
 from langmerge.merging.methods.averages import normalized, weighted_sum
 from langmerge.merging.randomness import below
 from langmerge.merging.ranks import row_ranks
 from langmerge.merging.recipe import Recipe
 from langmerge.merging.selection import BandEdge, Share, Trim
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ class Masks:
 
     def __init__(self, most: int = 1 << 26) -> None:
         self._most = most
-        self._held: dict[tuple[str, int, int], np.ndarray] = {}
+        self._held: dict[tuple[str, int, int], Array] = {}
 
     def get(self, block: Block, compute: Callable[[], Tensor]) -> Tensor:
         """The int32 mask of a block (see `below`), as computed now or the time before."""
@@ -89,7 +95,7 @@ class Masks:
         if any(tensor != block.tensor for tensor, _, _ in self._held):
             self._held.clear()
         mask = compute()
-        if block.device.type == "cpu" and math.prod(block.shape) <= self._most:
+        if block.device == "cpu" and math.prod(block.shape) <= self._most:
             self._held[place] = np.packbits(mask.numpy() < 0)
         return mask
 
@@ -99,7 +105,7 @@ class PackedMasks:
 
     def __init__(self, most: int = 1 << 26) -> None:
         self._most = most
-        self._held: dict[tuple[str, int, int], Tensor] = {}
+        self._held: dict[tuple[str, int, int], Array] = {}
 
     def get(self, block: Block, vector: Vector) -> Vector:
         """`vector` with its mask instead of what decides it."""
@@ -286,13 +292,13 @@ def _sparse(recipe: Recipe, context: Context) -> list[Sparse]:
 
 
 def _kernel(
-    recipe: Recipe, key: tuple, vectors: list[Sparse], gathers: tuple[Gather, ...], merged: Callable[[Block], Tensor]
+    recipe: Recipe, key: tuple, vectors: list[Sparse], gathers: tuple[Gather, ...], merged: Callable[[Block], Any]
 ) -> Kernel:
     """base + scale x merged; recipes that differ in scale alone share `merged`."""
     base, scale, weights = base_of(recipe), recipe.parameters["scale"], recipe.weights
     shared = (*key, tuple(vector.key for vector in vectors), tuple(weights))
 
-    def merge(block: Block) -> Tensor:
+    def merge(block: Block) -> Array | Tensor:
         if loops.usable(block.device):
             return loops.onto(block, base, block.shared(shared, partial(merged, block)), scale)
         return torch.add(block.value(base), block.shared(shared, partial(merged, block)), alpha=scale)
@@ -305,7 +311,7 @@ def _sum(recipe: Recipe, context: Context) -> Kernel:
     vectors, normalize = _sparse(recipe, context), recipe.parameters["normalize"]
     weights = normalized(recipe.weights) if normalize else recipe.weights
 
-    def merged(block: Block) -> Tensor:
+    def merged(block: Block) -> Array | Tensor:
         if loops.usable(block.device):
             return loops.weighted_sum(block, [vector.fused(block) for vector in vectors], weights)
         return weighted_sum([vector.values(block) for vector in vectors], weights)
@@ -331,7 +337,7 @@ def _elect(recipe: Recipe, context: Context) -> Kernel:
         of_all = ("majority", frozenset(vector.key for vector in vectors))
         majority = context.gather(of_all, lambda: MajoritySign(needs, values, fused))
 
-    def merged(block: Block) -> Tensor:
+    def merged(block: Block) -> Array | Tensor:
         sign = majority.sign if majority else 1
         if loops.usable(block.device):
             return loops.disjoint_mean(block, fused(block), recipe.weights, convention, normalize, sign)

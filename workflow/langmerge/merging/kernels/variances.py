@@ -1,21 +1,29 @@
 """Which entries of a tensor differ most between models, and how large their changes are: SCE's first two steps."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from langmerge.merging.block import Block
+from langmerge.merging.elements import Array, on_cpu
 from langmerge.merging.fused import loops
 from langmerge.merging.fused.library import Vector
 from langmerge.merging.gathers import Gather
+from langmerge.merging.histograms import LOW_BITS, Histogram, magnitude_of
+from langmerge.merging.lazy import torch
 from langmerge.merging.methods import choices
-from langmerge.merging.selection import LOW_BITS, Cut, Histogram
+from langmerge.merging.selection import Cut
 
-KEPT = 1 << 24
-"""Entries of a tensor up to which its variances are kept for the merge: 64 MiB."""
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KEPT = 1 << 25
+"""Entries of a tensor up to which its variances are kept for the merge: 128 MiB."""
 
 AROUND = 2
 """Bins on both sides of the expected threshold whose entries are kept; a bin is 1/128 of its values wide."""
@@ -28,9 +36,9 @@ class _Look:
     low: int
     high: int
     above: list[float]
-    indices: Tensor  # (m,), in the flattened tensor, ascending
-    variances: Tensor  # (m,)
-    squares: Tensor  # (models, m), of their changes
+    indices: Array  # (m,), in the flattened tensor, ascending
+    variances: Array  # (m,)
+    squares: Array  # (models, m), of their changes
 
 
 class Variances(Gather):
@@ -59,9 +67,9 @@ class Variances(Gather):
         """See the base class."""
         self._histogram = Histogram()
         self._looks: dict[int, _Look] = {}
-        self._kept: dict[int, Tensor] = {}
+        self._kept: dict[int, Array | Tensor] = {}
         self._entries = 0
-        self._squares = torch.zeros(len(self._models), dtype=torch.float64)
+        self._squares = np.zeros(len(self._models))
         self._expected = 0
         self._rank = 0
         self._bin = 0
@@ -79,7 +87,7 @@ class Variances(Gather):
             if loops.usable(block.device):
                 self._squares += loops.describe(block, self._vectors(block))[0].diagonal()
             else:
-                self._squares += torch.tensor(self._sums(block, None), dtype=torch.float64)
+                self._squares += self._sums(block, None)
             return
         self._variances(block, count=True)
         blocks = len(self._looks)
@@ -108,7 +116,7 @@ class Variances(Gather):
         last = self.cut.last_index
         return choices.above(self._variances(block), self.cut.threshold, None if last is None else last - block.start)
 
-    def fused(self, block: Block) -> tuple[Tensor | None, Cut]:
+    def fused(self, block: Block) -> tuple[Array | None, Cut]:
         """Scores of the entries and the cut that selects them, for the loops; None: all are selected."""
         return None if self._select_topk >= 1 else self._variances(block), self.cut
 
@@ -122,30 +130,31 @@ class Variances(Gather):
         variances = self._variances(block)
         if loops.usable(block.device):
             sums, indices = loops.squares_above(block, self._vectors(block), variances, _edge(low), _edge(high + 1))
-            base = block.stored(self._base)[indices].to(torch.float32)
-            changes = torch.stack([block.stored(m)[indices].to(torch.float32) - base for m in self._models])
-            return _Look(low, high, sums, indices + block.start, variances[indices], changes.square_())
+            base = block.stored(self._base).float32(indices)
+            squares = np.stack([block.stored(model).float32(indices) - base for model in self._models]) ** 2
+            return _Look(low, high, sums, indices + block.start, variances[indices], squares)
         above = choices.above(variances, _edge(high + 1))
-        indices = choices.above(variances, _edge(low)).sub_(above).nonzero().flatten()
-        base = block.value(self._base)[indices]
-        changes = torch.stack([block.value(model)[indices] - base for model in self._models])
-        return _Look(low, high, self._sums(block, above), indices + block.start, variances[indices], changes.square_())
+        where = choices.above(variances, _edge(low)).sub_(above).nonzero().flatten()
+        old = block.value(self._base)[where]
+        changes = torch.stack([block.value(model)[where] - old for model in self._models])
+        found = (on_cpu(part) for part in (where + block.start, variances[where], changes.square_()))
+        return _Look(low, high, self._sums(block, above), *found)
 
     def _select(self) -> None:
         """The cut, and the squares of what it keeps, from what was seen of all blocks."""
         looks = self._looks.values()
-        indices = torch.cat([look.indices for look in looks])
-        variances = torch.cat([look.variances for look in looks])
+        indices = np.concatenate([look.indices for look in looks])
+        variances = np.concatenate([look.variances for look in looks])
         over = variances >= _edge(self._bin + 1)
         inside = variances[(variances >= _edge(self._bin)) & ~over]
-        threshold = inside.sort(descending=True).values[self._inside - 1]
+        threshold = np.sort(inside)[-self._inside]
         missing = self._inside - int((inside > threshold).sum())
         equal = indices[variances == threshold]
         last = int(equal[missing - 1])
         self.cut = Cut(float(threshold), None if missing == len(equal) else last)
         selected = (variances > threshold) | ((variances == threshold) & (indices <= last))
-        squares = torch.cat([look.squares for look in looks], 1)[:, selected].sum(1, dtype=torch.float64)
-        self._squares = squares.cpu() + torch.tensor([look.above for look in looks], dtype=torch.float64).sum(0)
+        squares = np.concatenate([look.squares for look in looks], 1)[:, selected].sum(1, dtype=np.float64)
+        self._squares = squares + np.sum([look.above for look in looks], 0)
         self._looks = {}
 
     def _sums(self, block: Block, mask: Tensor | None) -> list[float]:
@@ -153,9 +162,9 @@ class Variances(Gather):
         return choices.sums_of_squares(block.value(self._base), models, mask)
 
     def _vectors(self, block: Block) -> list[Vector]:
-        return [loops.plain(block, model, self._base) for model in self._models]
+        return loops.plains(block, self._models, self._base)
 
-    def _variances(self, block: Block, count: bool = False) -> Tensor:
+    def _variances(self, block: Block, count: bool = False) -> Any:
         """n^2 times the variances of a block; those of the models are those of their task vectors.
 
         With `count` they are added to the histogram.
@@ -164,7 +173,7 @@ class Variances(Gather):
             return self._kept[block.start]
         fused = loops.usable(block.device)
 
-        def compute() -> Tensor:
+        def compute() -> Array | Tensor:
             if fused:
                 return loops.deviations(block, self._vectors(block), self._histogram.high if count else None, LOW_BITS)
             return choices.squared_deviations([block.value(model) for model in self._models])
@@ -179,4 +188,4 @@ class Variances(Gather):
 
 def _edge(index: int) -> float:
     """The least value of a histogram's bin."""
-    return float(torch.tensor([index << LOW_BITS], dtype=torch.int32).view(torch.float32))
+    return magnitude_of(index << LOW_BITS)

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from langmerge.merging.elements import FLOAT32
 from langmerge.merging.engine import Merge
 from langmerge.merging.lora.thin import Product, elements
 from langmerge.merging.recipe import Recipe
@@ -28,7 +29,7 @@ class Vectors(Source):
     def __init__(self, name: str, shapes: Mapping[str, tuple[int, ...]], values: Values = lambda tensor: None) -> None:
         self.name = name
         self.folder = Path()
-        self.tensors = {tensor: TensorEntry(tensor, torch.float32, shape) for tensor, shape in shapes.items()}
+        self.tensors = {tensor: TensorEntry(tensor, FLOAT32, shape) for tensor, shape in shapes.items()}
         self._values = values
         self._last: tuple[str, Product | Tensor | None] | None = None
 

@@ -2,16 +2,28 @@
 
 All spherical averages of n vectors x_i are sums f_1 x_1 + .. + f_n x_n whose factors follow from the vectors' dot
 products alone: `*_factors` take Gram matrices G_ij = x_i . x_j, float64 of shape (..., n, n), and give the factors,
-float64 (..., n). Leading dimensions are independent problems (the rows of a matrix, say).
+float64 (..., n). Leading dimensions are independent problems (the rows of a matrix, say). They take and give numpy
+arrays or tensors alike.
 """
+
+from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from langmerge.merging.elements import module_of
 from langmerge.merging.gram import gram
+from langmerge.merging.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Numbers = Any
+"""A numpy array or a tensor."""
 
 # Below this sine of the angle the great circle is not defined numerically; slerp and lerp then differ by less
 # than its square, which float32 cannot hold.
@@ -57,12 +69,13 @@ def linear(models: Sequence[Tensor], weights: Sequence[float], normalize: bool =
     return total.div_(divisor)
 
 
-def norms_of(grams: Tensor) -> Tensor:
+def norms_of(grams: Numbers) -> Numbers:
     """Lengths sqrt(G_ii) of the n vectors, (..., n)."""
-    return grams.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
+    xp = module_of(grams)
+    return xp.sqrt(xp.clip(xp.diagonal(grams, 0, -2, -1), 0, None))
 
 
-def slerp_factors(grams: Tensor, t: float, convention: str = "exact") -> Tensor:
+def slerp_factors(grams: Numbers, t: float, convention: str = "exact") -> Numbers:
     """Factors of slerp between two vectors (Shoemake 1985), theta being the angle between them.
 
     f_1 = sin((1-t) theta) / sin theta, f_2 = sin(t theta) / sin theta. They act on the vectors as they are, so
@@ -75,23 +88,23 @@ def slerp_factors(grams: Tensor, t: float, convention: str = "exact") -> Tensor:
     1 - cos^2 theta <= 1e-16, and a length counts as at least 1e-7. In both a zero vector is at a right angle to
     any other.
     """
+    xp = module_of(grams)
     lengths = norms_of(grams)
     if convention == "slerp@mergekit":
-        lengths = torch.where(lengths > 1e-8, lengths, 1.0)
+        lengths = xp.where(lengths > 1e-8, lengths, 1.0)
     elif convention == "nuslerp@mergekit":
-        lengths = lengths.clamp(min=1e-7)
-    product = lengths.prod(-1)
-    cosine = torch.where(product > 0, grams[..., 0, 1] / product, 1.0).clamp(-1, 1)
-    theta = cosine.acos()
-    sine = theta.sin()
+        lengths = xp.clip(lengths, 1e-7, None)
+    cosine = xp.clip(_ratio(grams[..., 0, 1], lengths.prod(-1), 1.0), -1, 1)
+    theta = xp.arccos(cosine)
+    sine = xp.sin(theta)
     straight = {
         "exact": sine < SMALLEST_SINE,
-        "slerp@mergekit": cosine.abs() > 0.9995,
-        "nuslerp@mergekit": 1 - cosine.square() <= 1e-16,
+        "slerp@mergekit": abs(cosine) > 0.9995,
+        "nuslerp@mergekit": 1 - cosine**2 <= 1e-16,
     }[convention]
-    line = torch.tensor([1 - t, t], dtype=torch.float64, device=grams.device)
-    arc = torch.stack([((1 - t) * theta).sin(), (t * theta).sin()], -1) / torch.where(straight, 1.0, sine)[..., None]
-    return torch.where(straight[..., None], line, arc)
+    line = xp.stack([xp.full_like(theta, 1 - t), xp.full_like(theta, t)], -1)
+    arc = xp.stack([xp.sin((1 - t) * theta), xp.sin(t * theta)], -1) / xp.where(straight, 1.0, sine)[..., None]
+    return xp.where(straight[..., None], line, arc)
 
 
 def slerp(first: Tensor, second: Tensor, t: float) -> Tensor:
@@ -106,7 +119,7 @@ def second_share(weights: Sequence[float]) -> float:
     return 0.5 if abs(first + second) < 1e-6 else second / (first + second)
 
 
-def multislerp_factors(grams: Tensor, weights: Sequence[float], normalize: bool = True, eps: float = 1e-8) -> Tensor:
+def multislerp_factors(grams: Numbers, weights: Sequence[float], normalize: bool = True, eps: float = 1e-8) -> Numbers:
     """Barycentre on a sphere of n vectors: L m / |m| with m = sum_i w_i u_i and L = sum_i w_i |x_i|.
 
     u_i = x_i / (|x_i| + eps) are the directions (C. Goddard,
@@ -116,19 +129,19 @@ def multislerp_factors(grams: Tensor, weights: Sequence[float], normalize: bool 
     opposite ones in balance), the straight line w_i is taken; mergekit does so for two models and fails for more.
     ValueError if the weights to be normalised sum to zero.
     """
+    xp = module_of(grams)
     lengths = norms_of(grams)
     if lengths.shape[-1] == 1:
-        return torch.ones_like(lengths)
-    w = torch.tensor(normalized(weights) if normalize else weights, dtype=torch.float64, device=grams.device)
-    inverse = torch.where(lengths + eps > 0, 1 / (lengths + eps), 0.0)
-    mean = w * inverse
+        return xp.ones_like(lengths)
+    w = _like(grams, normalized(weights) if normalize else weights)
+    mean = w * _ratio(1.0, lengths + eps, 0.0)
     length = _length(mean, grams)
     straight = (length < eps) | (length == 0)
-    arc = mean * ((w * lengths).sum(-1) / torch.where(straight, 1.0, length))[..., None]
-    return torch.where(straight[..., None], w, arc)
+    arc = mean * ((w * lengths).sum(-1) / xp.where(straight, 1.0, length))[..., None]
+    return xp.where(straight[..., None], w, arc)
 
 
-def karcher_factors(grams: Tensor, weights: Sequence[float], max_iter: int = 10, tol: float = 1e-5) -> Tensor:
+def karcher_factors(grams: Numbers, weights: Sequence[float], max_iter: int = 10, tol: float = 1e-5) -> Numbers:
     """Weighted Karcher mean of the directions of n vectors, times the weighted mean of their lengths; one (n, n).
 
     The point m of the unit sphere where sum_i w_i log_m(u_i) = 0 (Karcher 1977; for merging: arXiv 2603.04972),
@@ -139,24 +152,26 @@ def karcher_factors(grams: Tensor, weights: Sequence[float], max_iter: int = 10,
     (mean shorter than `tol`) the first one is the start; if all vectors are zero so is the mean.
     ValueError if the weights sum to zero.
     """
+    xp = module_of(grams)
     lengths = norms_of(grams)
-    alphas = torch.tensor(normalized(weights), dtype=torch.float64, device=grams.device)
-    inverse = torch.where(lengths > 0, 1 / lengths, 0.0)
+    alphas = _like(grams, normalized(weights))
+    inverse = _ratio(1.0, lengths, 0.0)
     w = alphas * (lengths > 0)
     if not float(w.sum()) > 0:
-        return torch.zeros_like(lengths)
+        return xp.zeros_like(lengths)
     w = w / w.sum()
     mean = w * inverse
     if float(_length(mean, grams)) < tol:
-        mean = torch.zeros_like(mean)
-        start = int(w.gt(0).nonzero()[0])
+        mean = xp.zeros_like(mean)
+        start = next(index for index, share in enumerate(w.tolist()) if share > 0)
         mean[start] = inverse[start]
     mean = mean / _length(mean, grams)
     for _ in range(max_iter):
-        cosines = (inverse * (grams @ mean)).clamp(-1, 1)
-        theta = cosines.acos()
-        sine = theta.sin()
-        stretch = torch.where(sine < SMALLEST_SINE, (cosines > 0).double(), theta / sine)
+        cosines = xp.clip(inverse * (grams @ mean), -1, 1)
+        theta = xp.arccos(cosines)
+        sine = xp.sin(theta)
+        near = sine < SMALLEST_SINE
+        stretch = xp.where(near, cosines > 0, theta / xp.where(near, 1.0, sine))
         steps = w * stretch
         tangent = steps * inverse - (steps * cosines).sum() * mean
         length = float(_length(tangent, grams))
@@ -167,7 +182,7 @@ def karcher_factors(grams: Tensor, weights: Sequence[float], max_iter: int = 10,
     return (alphas * lengths).sum() * mean
 
 
-def model_stock_share(grams: Tensor, convention: str = "paper") -> Tensor:
+def model_stock_share(grams: Numbers, convention: str = "paper") -> Numbers:
     """Model Stock's share t of the experts' mean; (...,) from Gram matrices of n >= 2 task vectors.
 
     t = n c / (1 + (n - 1) c), with c the mean cosine over all pairs (Jang et al. 2024, arXiv 2403.19522, section 4):
@@ -180,27 +195,42 @@ def model_stock_share(grams: Tensor, convention: str = "paper") -> Tensor:
     experts. fusion_bench takes the mean of the angles instead of the cosines, adds 1e-8 to the product of lengths
     and to the denominator, and leaves t negative.
     """
+    xp = module_of(grams)
     n = grams.shape[-1]
     lengths = norms_of(grams)
-    above = torch.triu_indices(n, n, 1, device=grams.device)
-    dots = grams[..., above[0], above[1]]
-    product = lengths[..., above[0]] * lengths[..., above[1]]
+    rows, columns = (list(side) for side in zip(*combinations(range(n), 2), strict=True))
+    product = lengths[..., rows] * lengths[..., columns]
     if convention == "mergekit":
-        product = product.clamp(min=1e-6)
+        product = xp.clip(product, 1e-6, None)
     elif convention == "fusion_bench":
         product = product + 1e-8
-    cosines = torch.where(product > 0, dots / product, 0.0).clamp(-1, 1)
+    cosines = xp.clip(_ratio(grams[..., rows, columns], product, 0.0), -1, 1)
     if convention == "fusion_bench":
-        mean = cosines.acos().mean(-1).cos()
+        mean = xp.cos(xp.arccos(cosines).mean(-1))
         return n * mean / ((n - 1) * mean + 1 + 1e-8)
     mean = cosines.mean(-1)
     if convention == "paper":
-        mean = mean.clamp(min=0)
+        mean = xp.clip(mean, 0, None)
     denominator = 1 + (n - 1) * mean
-    singular = denominator.abs() < 1e-6
-    return torch.where(singular, 0.0, n * mean / torch.where(singular, 1.0, denominator))
+    singular = abs(denominator) < 1e-6
+    return xp.where(singular, 0.0, n * mean / xp.where(singular, 1.0, denominator))
 
 
-def _length(factors: Tensor, grams: Tensor) -> Tensor:
+def _ratio(numerator: Numbers, denominator: Numbers, otherwise: float) -> Numbers:
+    """The quotient, and `otherwise` where the denominator is not positive."""
+    xp = module_of(denominator)
+    positive = denominator > 0
+    return xp.where(positive, numerator / xp.where(positive, denominator, 1.0), otherwise)
+
+
+def _like(values: Numbers, numbers: Sequence[float]) -> Numbers:
+    """Numbers in float64, as the array or tensor `values` is."""
+    if module_of(values) is np:
+        return np.array(numbers, np.float64)
+    return torch.tensor(numbers, dtype=torch.float64, device=values.device)
+
+
+def _length(factors: Numbers, grams: Numbers) -> Numbers:
     """Length |sum_i f_i x_i| = sqrt(f G f) of a sum of vectors, (...,)."""
-    return torch.einsum("...i,...ij,...j->...", factors, grams, factors).clamp(min=0).sqrt()
+    xp = module_of(grams)
+    return xp.sqrt(xp.clip(xp.einsum("...i,...ij,...j->...", factors, grams, factors), 0, None))

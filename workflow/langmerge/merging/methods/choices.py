@@ -4,12 +4,16 @@ All tensors of a call are float32 of one shape (count,). What is a statistic of 
 mean squares, counts) is an argument. Masks are float32 (0 or 1): they multiply without a conversion.
 """
 
-from collections.abc import Iterator, Sequence
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from langmerge.merging.chunks import pieces
+from langmerge.merging.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # ---- SCE -----------------------------------------------------------------------------------------------------------
 

@@ -4,10 +4,15 @@ Both are written as the first model (or the average) plus a weighted sum of diff
 recovered to the last bit whatever was measured of them.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from langmerge.merging.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def fisher_average(

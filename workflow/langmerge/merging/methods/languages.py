@@ -6,10 +6,15 @@ that a token's row was trained, and is worth keeping, in proportion to how often
 hypotheses to be tested, not theorems: CKA does not see rotations, and a frequent token may have changed little.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from langmerge.merging.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def agreements(similarity: Tensor) -> Tensor:

@@ -3,10 +3,15 @@
 All tensors are float32 of one shape.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from langmerge.merging.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def elect(deltas: Sequence[Tensor], zero: int = 0) -> Tensor:

@@ -11,11 +11,15 @@ nothing here depends on the arbitrary ones that an SVD adds to fill up min(rows,
 none. All functions work on the device of their arguments and turn small pieces at a time into float64.
 """
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from langmerge.merging.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SMALLEST_TOLERANCE = 1e-7
 """Below this share of the largest singular value the Gram matrix in float64 tells nothing any more."""
@@ -81,9 +85,9 @@ def polar_factor(matrix: Tensor, known: Spectrum) -> Tensor:
     return isometry if matrix.shape[0] <= matrix.shape[1] else isometry.T
 
 
-def left_product(factor: Tensor, matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """F X, (p, columns), for a float64 factor F (p, rows) and a matrix X (rows, columns) of any type."""
-    result = torch.empty(len(factor), matrix.shape[1], dtype=dtype, device=matrix.device)
+def left_product(factor: Tensor, matrix: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """F X, (p, columns), for a float64 factor F (p, rows) and a matrix X (rows, columns); by default in float32."""
+    result = torch.empty(len(factor), matrix.shape[1], dtype=dtype or torch.float32, device=matrix.device)
     for piece in _column_pieces(matrix):
         result[:, piece] = factor @ matrix[:, piece].to(torch.float64)
     return result

@@ -9,11 +9,12 @@ Iso-CTS commute with rotations of the input and of the output space, and no meth
 the models.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from langmerge.merging.lazy import torch
 from langmerge.merging.methods.averages import normalized, weighted_sum
 from langmerge.merging.methods.spectra import (
     Spectrum,
@@ -28,7 +29,10 @@ from langmerge.merging.methods.spectra import (
 )
 from langmerge.merging.methods.task_vectors import disjoint_merge, elected_sign, trim
 
-Triplets = tuple[Tensor, Tensor, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Triplets = tuple["Tensor", "Tensor", "Tensor"]
 
 
 def tsv_m(

@@ -7,13 +7,17 @@ All tensors of a call have one shape; any shape will do where nothing else is sa
 entry by entry. What needs more than one entry (thresholds, masks, ranks, majority signs) is an argument.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from langmerge.merging.chunks import CHUNK, pieces
+from langmerge.merging.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # ---- sparse task vectors -------------------------------------------------------------------------------------------
 

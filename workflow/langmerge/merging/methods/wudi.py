@@ -10,14 +10,18 @@ one product a step whatever n is, and rows of d independent of one another. Task
 no part.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from langmerge.merging.lazy import torch
 from langmerge.merging.methods.spectra import Spectrum, directions, eigenpairs, gram_of_rows, left_product
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BETAS = (0.9, 0.999)
 """Adam's decay rates of the mean and of the mean square of the gradient."""
@@ -54,9 +58,13 @@ def quadratic(
     matrices: Sequence[Tensor],
     spectra: Sequence[Spectrum],
     weights: Sequence[float],
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
 ) -> Quadratic:
-    """B and C of n task matrices (rows, columns) with their spectra, in `dtype`; sums of products in float64."""
+    """B and C of n task matrices (rows, columns) with their spectra, in `dtype`, by default float32.
+
+    Sums of products are in float64.
+    """
+    dtype = dtype or torch.float32
     columns, like = matrices[0].shape[1], matrices[0].to(dtype)
     known = [(m, s, w) for m, s, w in zip(matrices, spectra, weights, strict=True) if len(s.values) and w]
     target = torch.zeros_like(like)
