@@ -1,12 +1,14 @@
 """Items of tasks: what is read, what is refused, and how an item becomes tokens."""
 
 import json
+from collections import Counter
+from itertools import pairwise
 
 import pytest
 from tiny_llamas import byte_tokenizer
 
 from langmerge.provenance import InputError
-from langmerge.tasks import Item, encode, file_of, read_items
+from langmerge.tasks import Item, drawn, encode, file_of, read_items
 
 CHOICE = {"id": "1", "kind": "choice", "prompt": "p", "choices": ["a", "b"], "gold": 1, "group": "g"}
 GENERATION = {"id": "2", "kind": "generation", "prompt": "Wie viel?", "answer": "12", "group": ""}
@@ -26,7 +28,47 @@ def test_rows_become_items_in_order(tmp_path):
     first, second = read_items(path)
     assert first == Item("2", "generation", "Wie viel?", (), -1, "12", "")
     assert second == Item("1", "choice", "p", ("a", "b"), 1, "b", "g")
-    assert read_items(path, 1) == [first] and read_items(path, 0) == []
+    assert read_items(path, 2) == read_items(path, 9) == [first, second] and read_items(path, 0) == []
+
+
+def rows(counts, *, language=""):
+    """Choices of groups and right answers, so many each, one group after the other as sorted files hold them."""
+    made = [(group, gold) for (group, gold), count in counts.items() for _ in range(count)]
+    return [
+        {**CHOICE, "id": str(i), "prompt": f"{language}{i}", "group": group, "gold": gold}
+        for i, (group, gold) in enumerate(made)
+    ]
+
+
+def test_a_limit_draws_evenly_over_groups_and_right_answers(tmp_path):
+    path = write(tmp_path, *rows({("cause", 0): 90, ("cause", 1): 60, ("effect", 0): 8, ("effect", 1): 40}))
+    found = read_items(path, 100)
+    # 8 is all that one has; of the other 92 two pairs get 31 and one 30, or the like
+    counts = Counter((item.group, item.gold) for item in found)
+    assert counts.pop(("effect", 0)) == 8 and sorted(counts.values()) == [30, 31, 31]
+    assert [int(item.id) for item in found] == sorted(int(item.id) for item in found)
+    assert {item.id for item in found} != {item.id for item in read_items(path)[:100]}
+    assert all(Counter(item.gold for item in read_items(path, n)) == {0: n // 2, 1: n // 2} for n in (4, 12, 20))
+
+
+def test_a_draw_depends_on_seed_and_ids_and_a_smaller_one_is_part_of_a_larger():
+    spanish, english = (
+        [Item(row["id"], "choice", row["prompt"], ("a", "b"), row["gold"], "a", row["group"]) for row in made]
+        for made in (rows({("", 0): 300, ("", 1): 20}, language=code) for code in ("es", "en"))
+    )
+    ids = [[item.id for item in drawn(items, 50)] for items in (spanish, english, spanish[::-1])]
+    assert ids[0] == ids[1] == ids[2][::-1]
+    assert ids[0] != [item.id for item in drawn(spanish, 50, seed=1)]
+    sizes = [{item.id for item in drawn(spanish, n)} for n in (0, 1, 7, 40, 200, 320, 999)]
+    assert [len(size) for size in sizes] == [0, 1, 7, 40, 200, 320, 320]
+    assert all(small < large or small == large for small, large in pairwise(sizes))
+
+
+def test_within_a_group_every_item_is_as_likely_to_be_drawn():
+    items = [Item(str(i), "generation", "p", (), -1, "a", "") for i in range(40)]
+    hits = Counter(item.id for seed in range(400) for item in drawn(items, 10, seed))
+    # binomial(400, 1/4): mean 100, standard deviation 8.7
+    assert len(hits) == 40 and min(hits.values()) > 65 and max(hits.values()) < 135
 
 
 @pytest.mark.parametrize(

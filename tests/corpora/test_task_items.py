@@ -204,6 +204,14 @@ def test_embedded_tasks_ask_for_something():
     assert only.splits() == {"arithmetic": {"test": 5}}
 
 
+def test_reviews_have_the_negations_and_contrasts_asked_for(tmp_path):
+    for negation, contrast, kinds in ((0, 0, {"plain"}), (0, 1, {"but"}), (1, 0, {"negated"})):
+        asked = {"sentiment": {"dev": 0, "test": 20}, "negation": negation, "contrast": contrast}
+        section = EmbeddedTasks.model_validate({"kind": "embedded", **asked})
+        made = rows(make(tmp_path / f"{negation}{contrast}", "en", section), "sentiment", "test")
+        assert {row["group"] for row in made} == kinds
+
+
 def test_embedded_tasks_need_an_embedded_corpus(tmp_path):
     with pytest.raises(InputError, match="embedded tasks need an embedded corpus"):
         make(tmp_path / "out", "es", corpus=None)

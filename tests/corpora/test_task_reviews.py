@@ -94,3 +94,16 @@ def test_every_kind_of_evidence_occurs(reviews):
     _, made = reviews
     shares = {kind: np.mean([row["group"] == kind for row in made["test"]]) for kind in ("plain", "negated", "but")}
     assert min(shares.values()) > 0.1 and sum(shares.values()) == pytest.approx(1)
+
+
+def test_reviews_without_negation_and_but_are_plain():
+    world = World.load()
+    data = yaml.safe_load((GRAMMAR / "tasks" / "world.yaml").read_text(encoding="utf-8"))
+    guard = Guard(frozenset(), 1, 1)
+    for shares, kinds in (({"negated": 0, "but": 0}, {"plain"}), ({"negated": 0.0, "but": 1.0}, {"but"})):
+        task = Reviews(world, data, 2, shares)
+        contents = draw_contents(task, {"test": 60}, guard, Language.load("en"))["test"]
+        made = list(rows(task, contents, "test", Language.load("en"), Phrases.load("en")))
+        assert {row["group"] for row in made} == kinds
+        assert not any(" not " in row["prompt"] for row in made)
+        assert all([-1, 1][row["gold"]] == verdict(row["prompt"]) for row in made)

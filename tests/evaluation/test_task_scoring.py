@@ -16,7 +16,7 @@ from langmerge.evaluation.test_sets import read_test_sets
 from langmerge.models import save_model
 from langmerge.provenance import InputError, read_json
 
-TESTS = ["text", "minimal_pairs", "sentiment", "summarization", "causal_choice", "arithmetic"]
+TESTS = ["text", "minimal_pairs", "sentiment", "summarization", "causal_choice", "arithmetic", "question_answering"]
 SPEC = {
     "directions": [],
     "tests": [{"task": task, "language": "es"} for task in TESTS] + [{"task": "text", "language": "en"}],
@@ -45,6 +45,7 @@ ROWS = {
     "causal_choice": [choice(f"c{i}", "Llueve, así que", [" me mojo.", " canto mucho hoy."], i % 2) for i in range(4)],
     "summarization": [generation("z0", "Hay un gato. Resumen: ", "Un gato."), generation("z1", "Sol. ", "Sol")],
     "arithmetic": [generation("a0", "2 + 2 = ", "4"), generation("a1", "1 + 2 = ", "3")],
+    "question_answering": [generation("q0", "Hay un gato. ¿Qué hay? ", "un gato")],
 }
 
 
@@ -118,18 +119,19 @@ def sets_of(tasks, pairs=None):
     return read_task_sets(spec, pairs or {}, tasks)
 
 
-def test_outputs_are_scored_against_the_answers(model, tokenizer, tasks):
+@pytest.mark.parametrize(("task", "metric"), [("summarization", "rouge_l"), ("question_answering", "exact_match")])
+def test_outputs_are_scored_against_the_answers(model, tokenizer, tasks, task, metric):
     """Planted: the answers are what the model says."""
     prompts = [row["prompt"] for row in ROWS["summarization"]]
     said = generate(model, tokenizer, prompts, 2, 12)
     assert said.prompt_tokens == sum(1 + len(prompt.encode()) for prompt in prompts) and 2 <= said.new_tokens <= 24
     words = [text if any(c.isalnum() for c in text) else "x" for text in said.texts]
-    write_rows(tasks["es"], "summarization", [generation(str(i), prompts[i], words[i]) for i in range(2)])
-    spec = {**SPEC, "tests": ["summarization.es"]}
+    write_rows(tasks["es"], task, [generation(str(i), prompts[i], words[i]) for i in range(2)])
+    spec = {**SPEC, "tests": [f"{task}.es"]}
     (output,) = score_model(model, tokenizer, [], spec, read_task_sets(spec, {}, tasks)).tasks
     assert [row["output"] for row in output.rows] == list(said.texts)
     expected = 50 * sum(a == b for a, b in zip(words, said.texts, strict=True))
-    assert expected > 0 and output.summary["metrics"]["rouge_l"]["score"] == pytest.approx(expected)
+    assert expected > 0 and output.summary["metrics"][metric]["score"] == pytest.approx(expected)
 
 
 def run(spec, folder, pairs, tasks, out):

@@ -74,6 +74,35 @@ def test_every_task_has_a_specialist_per_language_and_a_combined_model(values):
     }
 
 
+def test_a_variant_is_an_initial_build_with_other_adapters(values):
+    built = build(values)  # of the rank 2 in causal choice
+    name = "causal_choice-lora-rank2"
+    names = {model.name for model in built.models.values() if model.name.startswith(name)}
+    assert names == {f"{name}-{code}" for code in ("en", "es", "it", "de", "tr", "combined")}
+    for code in ("es", "combined"):
+        variant, own = training(built, f"{name}-{code}"), training(built, f"causal_choice-lora-{code}")
+        assert variant.spec | {"lora": None} == own.spec | {"lora": None}
+        assert variant.spec["lora"] == own.spec["lora"] | {"rank": 2, "alpha": 2}
+        assert variant.inputs == own.inputs
+    (sweep,) = (job for folder, job in built.jobs.items() if folder.endswith(f"/{name}") and "sweeps" in folder)
+    assert {m["role"] for m in sweep.spec["merges"]} == {"base", "specialist", "combined", "merge"}
+    without = build(values, {"variants": {}})
+    assert all("rank2" in folder or folder == "report" for folder in differing(built, without))
+
+
+def test_a_variant_may_start_from_another_origin(values):
+    small = {"init": {"vocabulary_size": 600, "architecture": {"hidden_size": 16, "num_hidden_layers": 1}}}
+    both = {"tasks": {"sentiment": ["lora", "full"]}, "origin": small}
+    built = build(values, {"variants": {"tiny": both, "rank1": {"tasks": {"sentiment": ["lora"]}, "rank": 1}}})
+    assert training(built, "base-tiny").inputs["model"].endswith("/origin-tiny")
+    assert training(built, "sentiment-full-tiny-en").inputs["model"].endswith("/base-tiny")
+    assert training(built, "sentiment-lora-rank1-en").inputs["model"].endswith("/base")
+    own, tiny = (training(built, f"sentiment-lora{name}-en") for name in ("", "-tiny"))
+    assert tiny.flops < own.flops == training(built, "sentiment-lora-rank1-en").flops
+    shared = differing(built, build(values, {"variants": {}}))
+    assert not {folder for folder in shared if "tiny" not in folder and "rank" not in folder} - {"report"}
+
+
 def test_adapters_are_trained_where_asked_for(values):
     built = build(values)
     assert training(built, "sentiment-lora-en").spec["lora"]["rank"] == 4
@@ -146,7 +175,13 @@ def test_new_data_of_a_language_reach_that_language_and_what_depends_on_it(value
     """Other specialists and the base stay as they are."""
     again = {folder for folder in reached(build(values), TASKS) if "/trained/" in folder}
     names = {folder.rpartition("/")[2] for folder in again}
-    groups = ("summarization-lora", "causal_choice-lora", "sentiment-lora", "sentiment-full")
+    groups = (
+        "summarization-lora",
+        "causal_choice-lora",
+        "sentiment-lora",
+        "sentiment-full",
+        "causal_choice-lora-rank2",
+    )
     scenarios = ("combined-updated", "continued-update", "combined-before", "continued-addition")
     joint = {*(f"{group}-combined" for group in groups), *(f"sentiment-lora-{name}" for name in scenarios)}
     own = {f"{group}-es" for group in groups}
@@ -187,6 +222,10 @@ def test_tasks_and_adapters_may_have_trainings_of_their_own(values):
     assert training(built, "sentiment-full-en").spec["learning_rate"] == 0.5
     assert training(built, "sentiment-lora-en").spec["learning_rate"] == 0.25
     assert training(built, "summarization-lora-en").spec["steps"] == 4
+    other = build(values, {"lora.learning_rate": 0.25, "lora.learning_rates": {"sentiment": 0.125}})
+    rates = {task: training(other, f"{task}-lora-en").spec["learning_rate"] for task in ("sentiment", "summarization")}
+    assert rates == {"sentiment": 0.125, "summarization": 0.25}
+    assert training(other, "sentiment-lora-en").spec["lora"] == training(built, "sentiment-lora-en").spec["lora"]
     assert "learning_rate" not in training(built, "sentiment-lora-en").spec["lora"]
 
 
@@ -223,6 +262,10 @@ def test_shipped_scales_of_real_text_are_valid(name, monkeypatch):
     [
         ({"update.language": "fr"}, "update.language: fr is not among languages"),
         ({"update.tasks": {"causal_choice": ["full"]}}, "update.tasks.causal_choice: full is not among"),
+        ({"variants": {"same": {"tasks": {"sentiment": ["lora"]}}}}, "variants\.same\s.*the study's own build"),
+        ({"variants": {"r": {"tasks": {"sentiment": ["full"]}, "rank": 1}}}, "full fine-tuning has no adapters"),
+        ({"variants": {"r": {"tasks": {"arithmetic": ["lora"]}, "rank": 1}}}, "variants.r.tasks.arithmetic: lora is"),
+        ({"base_tasks.negation": 0.5}, "base_tasks.negation: 0.5 would put test items"),
         ({"addition.language": "fr"}, "addition.language: fr is not among languages"),
         ({"clusters": {"one": ["es"]}}, "clusters.one: a merge needs two languages"),
         ({"clusters": {"far": ["es", "fr"]}}, "clusters.far: fr is not among languages"),

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -13,8 +15,8 @@ from langmerge import config, plan
 from langmerge.reporting.figures import style
 from langmerge.reporting.samples import Sample
 from langmerge.reporting.studies import compose
-from langmerge.reporting.studies.maintenance_claims import find
-from langmerge.reporting.studies.maintenance_costs import Ledger, Spent, break_even, makespan, together
+from langmerge.reporting.studies.maintenance_claims import faster_build, find
+from langmerge.reporting.studies.maintenance_costs import Ledger, Spent, break_even, core_share, makespan, together
 from langmerge.reporting.studies.maintenance_measures import (
     View,
     association,
@@ -307,7 +309,28 @@ def test_the_whole_report(results):
     assert {f.name for f in document.figures} == {"costs", "densities", "cosines", "gaps"}
     (gaps,) = (t for t in document.tables if t.name == "gaps")
     by_system = gaps.data.set_index(["group", "system"]).verdict
+    assert set(gaps.data.group) == {"sentiment-lora", "causal_choice-lora", "summarization-lora"}  # no variants
     assert by_system["causal_choice-lora", "TIES"] == "equal" and by_system["sentiment-lora", "TIES"] == "below"
+
+
+def test_wall_clock_of_a_shared_machine_decides_nothing(results, costs):
+    assert core_share(results) == 1
+    busy = results.costs.assign(seconds=results.costs.seconds * 4)
+    assert core_share(replace(results, costs=busy)) == pytest.approx(0.25)
+    assert math.isnan(core_share(replace(results, costs=busy.assign(peak_gpu_memory_bytes=1.0))))
+    found = faster_build(costs, 0.25)
+    assert found.verdict == "inconclusive" and "25% of a core" in found.measured
+    assert faster_build(costs, float("nan")).verdict == faster_build(costs, 1.0).verdict == "not reproduced"
+
+
+def test_variants_stand_in_a_table_of_their_own(results, view, costs):
+    with style():
+        (table,) = (t for t in compose(results).tables if t.name == "variants")
+    assert list(table.data.variant) == ["the study's", "rank2"]
+    assert (table.data[["base", "individual", "combined", "merged"]] == [50, 80, 80, 80]).all(axis=None)
+    assert (table.data.gap == 0).all() and (table.data.verdict == "equal").all()
+    assert view.groups == ["sentiment-lora", "causal_choice-lora", "summarization-lora"]
+    assert set(costs.group) == set(view.groups)
 
 
 def test_a_study_without_scenarios_says_what_is_missing(results, tmp_path):

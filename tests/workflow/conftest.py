@@ -12,6 +12,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "workflow", "config", "data", "envs", "profiles")
+NOT_COPIED = shutil.ignore_patterns("__pycache__", "*.egg-info", "versions")
 
 SMALL = {
     "title": "Smoke",
@@ -78,9 +79,7 @@ def copy_to(folder: Path) -> Path:
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
-            shutil.copytree(
-                source, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "versions")
-            )
+            shutil.copytree(source, folder / part, ignore=NOT_COPIED)
         else:
             shutil.copy(source, folder)
     return folder
@@ -96,24 +95,34 @@ def finished(tmp_path_factory) -> Workflow:
     return workflow
 
 
-@pytest.fixture
-def start(tmp_path):
+@pytest.fixture(scope="session")
+def start(tmp_path_factory):
     """``start("growth")``: a copy in which nothing of that study has run."""
 
     def make(study: str) -> Workflow:
-        return Workflow(copy_to(tmp_path / study), study)
+        return Workflow(copy_to(tmp_path_factory.mktemp(study) / "langmerge"), study)
 
     return make
 
 
 @pytest.fixture
-def workflow(finished, tmp_path) -> Workflow:
+def restored(tmp_path):
+    """``restored(workflow, "config")``: the workflow, whose folders become what they are now when the test ends."""
+    copies = {}
+
+    def keep(workflow: Workflow, *parts: str) -> Workflow:
+        for number, part in enumerate(parts, start=len(copies)):
+            copies[workflow.folder / part] = tmp_path / f"kept{number}"
+            shutil.copytree(workflow.folder / part, tmp_path / f"kept{number}", ignore=NOT_COPIED)
+        return workflow
+
+    yield keep
+    for folder, copy in copies.items():
+        shutil.rmtree(folder)
+        shutil.copytree(copy, folder)  # copy2 keeps the times, so nothing looks newer
+
+
+@pytest.fixture
+def workflow(finished, restored) -> Workflow:
     """The finished run with its sources as they were, whatever a test edits."""
-    kept = tmp_path / "sources"
-    kept.mkdir()
-    for part in ("workflow", "config", "data"):
-        shutil.copytree(finished.folder / part, kept / part, ignore=shutil.ignore_patterns("__pycache__"))
-    yield finished
-    for part in ("workflow", "config", "data"):
-        shutil.rmtree(finished.folder / part)
-        shutil.copytree(kept / part, finished.folder / part)  # copy2 keeps the times, so nothing looks newer
+    return restored(finished, "workflow", "config", "data")

@@ -6,7 +6,10 @@ A row is one JSON object. Choice: ``id``, ``kind`` "choice", ``prompt``, ``choic
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -42,8 +45,29 @@ def file_of(folder: Path, task: str, split: str) -> Path:
     return folder / f"{task}.{split}.jsonl"
 
 
+def drawn(items: Sequence[Item], limit: int, seed: int = 0) -> list[Item]:
+    """``limit`` of the items (all, if there are no more), in their order, evenly over groups and right answers.
+
+    Each pair of ``group`` and ``gold`` (phenomenon, label, kind of question) gets the same number, give or take one;
+    those that have fewer give all, and the others share what is left. Within a pair items are drawn without
+    replacement, by a hash of ``seed`` and id: sets that are parallel by id get the same items in every language, and a
+    smaller ``limit`` gives a part of what a larger one gives.
+    """
+
+    def chance(item: Item) -> bytes:
+        return hashlib.sha256(f"{seed} {item.id}".encode()).digest()
+
+    taken: Counter[tuple[str, int]] = Counter()
+    turns: list[tuple[int, bytes, int]] = []
+    for index in sorted(range(len(items)), key=lambda index: chance(items[index])):
+        stratum = (items[index].group, items[index].gold)
+        turns.append((taken[stratum], chance(items[index]), index))
+        taken[stratum] += 1
+    return [items[index] for index in sorted(index for _, _, index in sorted(turns)[:limit])]
+
+
 def read_items(path: Path, limit: int | None = None) -> list[Item]:
-    """The first ``limit`` items (None: all) in the order of the file, blank lines skipped.
+    """The items of a file in its order, blank lines skipped; ``limit`` of them as :func:`drawn` (None: all).
 
     Raises :class:`InputError` naming file and line for a missing file, broken JSON, a missing or wrong field, fewer
     than two choices, a ``gold`` outside of them, an empty choice or answer, or an id that stands twice.
@@ -54,8 +78,6 @@ def read_items(path: Path, limit: int | None = None) -> list[Item]:
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
-                if limit is not None and len(items) >= limit:
-                    break
                 if line.strip():
                     item = _item(line, f"{path}, line {number}")
                     if item.id in items:
@@ -63,7 +85,8 @@ def read_items(path: Path, limit: int | None = None) -> list[Item]:
                     items[item.id] = item
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 ({error.reason}); convert it with `iconv -t UTF-8`") from None
-    return list(items.values())
+    found = list(items.values())
+    return found if limit is None else drawn(found, limit)
 
 
 def _item(line: str, place: str) -> Item:

@@ -12,8 +12,12 @@ from langmerge.config.base import Count, Name, Section
 class Scoring(Section):
     """What every kind of study says of its scores."""
 
-    dev: Count | None = Field(None, description="Items per test (or direction) for tuning; all when empty.")
-    test: Count | None = Field(None, description="Items per test (or direction) for reporting; all when empty.")
+    dev: Count | None = Field(
+        None,
+        description="Items per test (or direction) for tuning; all when empty. Items of tasks are drawn evenly over "
+        "groups and right answers.",
+    )
+    test: Count | None = Field(None, description="The same for reporting.")
     batch_size: Count = Field(64, description="Sequences at once.")
     bootstrap_samples: Count = Field(1000, description="Bootstrap resamples of the items.")
     seed: int = Field(12345, description="Seed of the resamples and of the significance tests.")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from langmerge.config.base import Count, Language, Name, Positive, Section, Share
-from langmerge.config.language_study import LanguageStudy
+from langmerge.config.language_study import LanguageStudy, Origin
 from langmerge.config.recipes import Training
 from langmerge.config.tasks import EmbeddedTasks, Tasks
 
-AnswerTask = Literal["sentiment", "summarization", "causal_choice", "arithmetic"]
+AnswerTask = Literal["sentiment", "summarization", "causal_choice", "arithmetic", "question_answering"]
 Tuning = Literal["lora", "full"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -30,6 +30,17 @@ class Lora(Section):
     learning_rate: Positive | None = Field(
         None, description="Peak learning rate of adapters, which need a higher one; the specialist's when empty."
     )
+    learning_rates: dict[AnswerTask, Positive] = Field(
+        default_factory=dict, description="As `learning_rate`, for tasks that need another one."
+    )
+
+    def rate(self, task: str) -> float | None:
+        """The peak learning rate of a task's adapters; None for the specialist's."""
+        return next((rate for name, rate in self.learning_rates.items() if name == task), self.learning_rate)
+
+    def adapter(self) -> dict[str, Any]:
+        """What a training needs to know of the adapter itself."""
+        return self.model_dump(mode="json", exclude={"learning_rate", "learning_rates"})
 
 
 class Scenario(Section):
@@ -58,6 +69,25 @@ class Update(Scenario):
 
 class Addition(Scenario):
     """A further language: the state before it has specialists and a combined model of all others."""
+
+
+class Variant(Section):
+    """A further initial build for comparison: adapters of another rank, or another origin; all else is the same."""
+
+    tasks: dict[AnswerTask, list[Tuning]] = Field(min_length=1, description="Task to tunings in which it is built.")
+    rank: Count | None = Field(None, description="Rank of the adapters; the study's when empty.")
+    alpha: Positive | None = Field(None, description="Alpha of the adapters; the study's when empty.")
+    origin: Origin | None = Field(
+        None, description="What models descend from, such as a smaller one; the study's when empty."
+    )
+
+    @model_validator(mode="after")
+    def _different(self) -> Variant:
+        if self.rank is None and self.alpha is None and self.origin is None:
+            raise ValueError("is the study's own build; expected `rank`, `alpha` or `origin`")
+        if self.origin is None and any("full" in tunings for tunings in self.tasks.values()):
+            raise ValueError("tasks: full fine-tuning has no adapters; name `lora` only, or another `origin`")
+        return self
 
 
 class Maintenance(LanguageStudy):
@@ -98,6 +128,9 @@ class Maintenance(LanguageStudy):
     )
     update: Update | None = Field(None, description="The update of one language; none when empty.")
     addition: Addition | None = Field(None, description="A language that is added last; none when empty.")
+    variants: dict[Name, Variant] = Field(
+        default_factory=dict, description="Other sizes, of adapters or of the model, for comparison; none when empty."
+    )
     margin: Positive = Field(
         2.0, description="Points within which two scores count as equal (two one-sided tests, level 0.05)."
     )
@@ -117,14 +150,15 @@ class Maintenance(LanguageStudy):
     def _known(self) -> Maintenance:
         if self.tasks is None:
             raise ValueError("tasks: missing; specialists are trained on task examples")
-        for key, scenario in (("update", self.update), ("addition", self.addition)):
-            if scenario is None:
-                continue
-            if scenario.language not in self.languages:
+        scenarios = {"update": self.update, "addition": self.addition}
+        for key, scenario in scenarios.items():
+            if scenario and scenario.language not in self.languages:
                 raise ValueError(
                     f"{key}.language: {scenario.language} is not among languages; expected one of {self.languages}"
                 )
-            for task, tunings in scenario.tasks.items():
+        builds = scenarios | {f"variants.{name}": variant for name, variant in self.variants.items()}
+        for key, build in builds.items():
+            for task, tunings in build.tasks.items() if build else ():
                 if missing := [tuning for tuning in tunings if tuning not in self.answer_tasks.get(task, [])]:
                     raise ValueError(
                         f"{key}.tasks.{task}: {missing[0]} is not among answer_tasks.{task}; "
@@ -166,11 +200,13 @@ class Maintenance(LanguageStudy):
         if self.base is None:
             raise ValueError("base_tasks: no `base` is trained on them; leave them out or give `base`")
         if isinstance(self.base_tasks, EmbeddedTasks) and isinstance(self.tasks, EmbeddedTasks):
-            if self.base_tasks.seed != self.tasks.seed:
-                raise ValueError(
-                    f"base_tasks.seed: {self.base_tasks.seed} would put test items of `tasks` into the base's training "
-                    f"data; expected the seed of tasks, {self.tasks.seed}"
-                )
+            for key in ("seed", "classes", "negation", "contrast"):
+                own, expected = getattr(self.base_tasks, key), getattr(self.tasks, key)
+                if own != expected:
+                    raise ValueError(
+                        f"base_tasks.{key}: {own} would put test items of `tasks` into the base's training data; "
+                        f"expected that of tasks, {expected}"
+                    )
             if full := [task for task in self.answer_tasks if self.skipped(task) >= 1]:
                 raise ValueError(
                     f"base_tasks.{full[0]}.train: leaves no training item to the specialists; expected fewer than "

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from langmerge.config.base import Count, Language, Name, Portion, Section, fill
+from langmerge.config.base import Count, Language, Name, Portion, Section, Share, fill
 
 Split = Literal["train", "dev", "test"]
-TaskKind = Literal["minimal_pairs", "sentiment", "summarization", "causal_choice", "arithmetic"]
+TaskKind = Literal["minimal_pairs", "sentiment", "summarization", "causal_choice", "arithmetic", "question_answering"]
 Format = Literal[
     "items", "blimp", "sling", "turblimp", "clams", "multiblimp", "mgsm", "xcopa", "xquad",
     "afrisenti", "xed", "labelled", "klexikon", "scitldr", "ntrex_headline", "summaries",
@@ -51,6 +51,8 @@ class EmbeddedTasks(Section):
     )
     sentiment: TaskSizes | None = Field(None, description="Reviews with a verdict; none when empty.")
     classes: Literal[2, 3] = Field(2, description="Verdicts of a review: good and bad, or also mixed.")
+    negation: Share = Field(0.4, description="Share of evaluations in reviews that are negated.")
+    contrast: Share = Field(0.45, description="Share of evaluations that come after `but` and one of the other sign.")
     summarization: TaskSizes | None = Field(None, description="Short texts with a summary; none when empty.")
     causal_choice: TaskSizes | None = Field(None, description="Which effect follows, of two; none when empty.")
     arithmetic: TaskSizes | None = Field(None, description="Word problems with a number as answer; none when empty.")
@@ -58,7 +60,7 @@ class EmbeddedTasks(Section):
 
     def splits(self) -> dict[str, dict[str, int]]:
         """Per task that is asked for: the sizes of its splits, none of them empty."""
-        asked = {task: getattr(self, task) for task in TASKS}
+        asked = {task: getattr(self, task, None) for task in TASKS}
         return {task: sizes.splits() for task, sizes in asked.items() if sizes is not None and sizes.splits()}
 
     @model_validator(mode="after")

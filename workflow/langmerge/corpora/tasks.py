@@ -51,7 +51,7 @@ def embedded_items(tasks: EmbeddedTasks, corpus: EmbeddedCorpus, language: str) 
     phrases = Phrases.load(language, folder / "tasks")
     rules = read_yaml(folder / "tasks" / "world.yaml")
     everything: list[Task[Any]] = [
-        Reviews(nouns, rules, tasks.classes),
+        Reviews(nouns, rules, tasks.classes, {"negated": tasks.negation, "but": tasks.contrast}),
         Summaries(nouns, rules),
         CausalChoice(nouns, rules),
         Arithmetic(nouns, rules),

@@ -125,6 +125,7 @@ SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "accuracy_norm": _mean,
     "macro_f1": _macro_f1,
     "exact_match": _mean,
+    "token_f1": _mean,
     "rouge_1": _mean,
     "rouge_2": _mean,
     "rouge_l": _mean,

@@ -20,6 +20,9 @@ SIGNATURES = {
     "sentiment": {"macro_f1": "macro_f1|classes:all|ties:first", "accuracy": "accuracy|norm:none|ties:first"},
     "causal_choice": {"accuracy": "accuracy|norm:none|ties:first"},
     "arithmetic": {"exact_match": "exact_match|number:last|separators:by language"},
+    "question_answering": {
+        name: f"{name}|squad|tok:unicode|articles:by language" for name in ("token_f1", "exact_match")
+    },
 }
 
 
@@ -116,7 +119,7 @@ def _text(
 def _generated(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task_set: TaskSet, decode: Mapping[str, Any]
 ) -> _Answers:
-    from langmerge.evaluation import generation, rouge
+    from langmerge.evaluation import generation, rouge, spans
 
     task, language = task_set.test
     found = generation.generate(
@@ -134,6 +137,9 @@ def _generated(
     ]
     if task == "arithmetic":
         statistics = {"exact_match": generation.number_statistics(found.texts, answers, language)}
+        signatures = SIGNATURES[task]
+    elif task == "question_answering":
+        statistics = spans.span_statistics(found.texts, answers, language)
         signatures = SIGNATURES[task]
     else:
         made = rouge.rouge_statistics(found.texts, answers, language)

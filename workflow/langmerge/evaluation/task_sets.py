@@ -19,9 +19,10 @@ TASK_METRICS: dict[str, tuple[str, ...]] = {
     "causal_choice": ("accuracy",),
     "arithmetic": ("exact_match",),
     "summarization": ("rouge_l", "rouge_1", "rouge_2"),
+    "question_answering": ("token_f1", "exact_match"),
 }
 GROUP_METRICS = {"sentiment": "accuracy"}  # a group is a label there: its accuracy is the label's recall
-GENERATED = ("arithmetic", "summarization")
+GENERATED = ("arithmetic", "summarization", "question_answering")
 
 
 class TaskTest(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langmerge.config import Maintenance
+from langmerge.config import Maintenance, Origin
 from langmerge.plan.graph import Plan
 from langmerge.plan.language_draft import (
     Data,
@@ -44,15 +44,28 @@ def build(study: Maintenance, name: str, root: str) -> Plan:
         for task, tunings in study.answer_tasks.items():
             for tuning in tunings:
                 Trainings(draft, study, seed, base, task, tuning).add()
+        parameters = draft.parameters
+        for name, variant in study.variants.items():
+            draft.parameters = parameters
+            start = add_base(draft, study, seed, name, variant.origin) if variant.origin else base
+            for task, tunings in variant.tasks.items():
+                for tuning in tunings:
+                    Trainings(draft, study, seed, start, task, tuning, name).add_variant()
     draft.add_report()
     return Plan(name, study, draft.models, tuple(draft.systems), draft.jobs)
 
 
-def add_base(draft: LanguageDraft, study: Maintenance, seed: int) -> str:
-    """What specialists start from: the origin, or the origin trained on text and items of all tasks; its name."""
-    draft.add_origin(seed)
+def add_base(
+    draft: LanguageDraft, study: Maintenance, seed: int, variant: str = "", origin: Origin | None = None
+) -> str:
+    """What specialists start from: the origin, or the origin trained on text and items of all tasks; its name.
+
+    ``variant`` and ``origin``: those of a variant with an origin of its own.
+    """
+    first, trained = (f"{name}-{variant}" if variant else name for name in ("origin", "base"))
+    draft.add_origin(seed, first, origin=origin)
     if study.base is None:
-        return "origin"
+        return first
     items = 0.0 if study.base_tasks is None else study.base_examples
     count = len(study.languages)
     data = [text_part(code, (1 - items) / count) for code in study.languages if items < 1]
@@ -65,20 +78,27 @@ def add_base(draft: LanguageDraft, study: Maintenance, seed: int) -> str:
             for test in tests_of(study, [task])
         ]
         inputs |= {f"tasks/{code}": f"{draft.root}/tasks/base/{code}" for code in study.languages}
-    draft.add_run(seed, "base", "origin", study.base, data, "train on text and tasks of all languages", inputs=inputs)
-    return "base"
+    draft.add_run(seed, trained, first, study.base, data, "train on text and tasks of all languages", inputs=inputs)
+    return trained
 
 
 class Trainings:
-    """One task and one way to tune it: the initial build, the update and the addition of a language."""
+    """One task and one way to tune it: the initial build, the update and the addition of a language.
 
-    def __init__(self, draft: LanguageDraft, study: Maintenance, seed: int, base: str, task: str, tuning: str) -> None:
+    Of a ``variant`` of the study, with what is different there, only the initial build.
+    """
+
+    def __init__(
+        self, draft: LanguageDraft, study: Maintenance, seed: int, base: str, task: str, tuning: str, variant: str = ""
+    ) -> None:
         self.draft, self.study, self.seed, self.base, self.task, self.tuning = draft, study, seed, base, task, tuning
-        self.group = f"{task}-{tuning}"
+        self.group = f"{task}-{tuning}-{variant}" if variant else f"{task}-{tuning}"
         self.tests = tests_of(study, [task])
         self.languages = [test["language"] for test in self.tests]
-        self.lora = study.lora.model_dump(mode="json", exclude={"learning_rate"}) if tuning == "lora" else None
-        rate = study.lora.learning_rate if self.lora else None
+        self.lora = study.lora.adapter() if tuning == "lora" else None
+        if self.lora and variant:
+            self.lora |= study.variants[variant].model_dump(mode="json", include={"rank", "alpha"}, exclude_none=True)
+        rate = study.lora.rate(task) if self.lora else None
         self.recipe = study.training(task).model_copy(update={"learning_rate": rate} if rate else {})
         self.entries: list[Entry] = []
         self.update = study.update if study.update and study.update.includes(task, tuning) else None
@@ -141,11 +161,7 @@ class Trainings:
 
     def add(self) -> None:
         """Everything of this task and tuning."""
-        languages = self.languages
-        self.score_alone(self.base, f"{self.group}-{self.base}", "base")
-        specialists = {code: self.specialist(code, False, "initial") for code in languages}
-        self.joint("combined", languages, False, "initial")
-        self.merges(list(specialists.values()), "initial")
+        specialists = self.add_build()
         for label, (method, fixed) in AT_DENSITY.items():
             for density in self.study.densities:
                 grid = {**fixed, "density": density}
@@ -153,7 +169,7 @@ class Trainings:
                 name = f"{label.lower()}-{density:g}"
                 self.merge(name, "density", method, list(specialists.values()), grid, **at)
         for cluster, codes in self.study.clusters.items():
-            if not set(codes) <= set(languages):
+            if not set(codes) <= set(self.languages):
                 continue
             grid = self.study.merging.all.get(LEAD, {})
             at = {"cluster": cluster, "languages": codes}
@@ -167,6 +183,19 @@ class Trainings:
         pairs = [(a, b) for i, a in enumerate(models) for b in models[i + 1 :]]
         names = {model: code for code, model in specialists.items()}
         self.draft.add_diagnosis(self.seed, self.group, self.base, pairs, names)
+
+    def add_variant(self) -> None:
+        """The initial build alone, on the same items."""
+        self.add_build()
+        self.draft.add_sweep(self.seed, self.group, self.group, self.entries)
+
+    def add_build(self) -> dict[str, str]:
+        """Base, specialists, combined model and merges of all; the specialists by language."""
+        self.score_alone(self.base, f"{self.group}-{self.base}", "base")
+        specialists = {code: self.specialist(code, False, "initial") for code in self.languages}
+        self.joint("combined", self.languages, False, "initial")
+        self.merges(list(specialists.values()), "initial")
+        return specialists
 
     def specialist(self, code: str, updated: bool, scenario: str) -> str:
         """The specialist of a language on the items that are there."""

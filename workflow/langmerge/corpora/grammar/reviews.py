@@ -23,7 +23,7 @@ from langmerge.corpora.grammar.world import World
 LABELS = {2: ("negative", "positive"), 3: ("negative", "mixed", "positive")}
 # How often an evaluation is negated, opposed to another by "but", an opinion, about a part; and how often the subject
 # of an event has an adjective.
-SHARES = {"negated": 0.4, "but": 0.45, "opinion": 0.3, "part": 0.5, "adjective": 0.6}
+SHARES: Mapping[str, float] = {"negated": 0.4, "but": 0.45, "opinion": 0.3, "part": 0.5, "adjective": 0.6}
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,15 @@ class Reviews:
 
     name = "sentiment"
 
-    def __init__(self, world: World, rules: Mapping[str, Any], classes: int = 2) -> None:
-        """From `rules["reviews"]`: verbs of opinion, events, parts, what to avoid; two or three `classes`."""
+    def __init__(
+        self, world: World, rules: Mapping[str, Any], classes: int = 2, shares: Mapping[str, float] | None = None
+    ) -> None:
+        """From `rules["reviews"]`: verbs of opinion, events, parts, what to avoid; two or three `classes`.
+
+        `shares` replace some of :data:`SHARES`.
+        """
         self.world = world
+        self.shares = {**SHARES, **(shares or {})}
         self.strata = LABELS[classes]
         own = rules["reviews"]
         self.unrated = frozenset(own["unrated"])
@@ -94,15 +100,15 @@ class Reviews:
         last = self._evaluation(topic, value, said, rng)
         if last is None:
             return None
-        if rng.random() >= SHARES["but"]:
+        if rng.random() >= self.shares["but"]:
             return Meaning((last,))
         first = self._evaluation(topic, -value, said, rng)
         return Meaning((first, last), "but") if first else None
 
     def _evaluation(self, topic: NounPhrase, value: int, said: set[str], rng: Random) -> Clause | None:
-        negative = rng.random() < SHARES["negated"]
+        negative = rng.random() < self.shares["negated"]
         polarity = -value if negative else value
-        clause = self._opinion(topic, polarity, said, rng) if rng.random() < SHARES["opinion"] else None
+        clause = self._opinion(topic, polarity, said, rng) if rng.random() < self.shares["opinion"] else None
         clause = clause or self._description(topic, polarity, said, rng)
         return replace(clause, negative=negative) if clause else None
 
@@ -121,7 +127,7 @@ class Reviews:
     def _description(self, topic: NounPhrase, polarity: int, said: set[str], rng: Random) -> Clause | None:
         parts = [p for p in self.parts.get(topic.concept, ()) if p not in said and self._polar(p)]
         about = topic
-        if parts and rng.random() < SHARES["part"]:
+        if parts and rng.random() < self.shares["part"]:
             about = NounPhrase(rng.choice(parts), rng.choice(["sg", "pl"]), "the")
         choices = (a for a in self._polar(about.concept) if self.world.adjectives[a].polarity == polarity)
         adjective = one_of(rng, (a for a in choices if a not in said))
@@ -141,7 +147,7 @@ class Reviews:
         verb = one_of(rng, allowed)
         if verb is None:
             return None
-        if not somebody.pronoun and rng.random() < SHARES["adjective"]:
+        if not somebody.pronoun and rng.random() < self.shares["adjective"]:
             somebody = replace(somebody, adjective=one_of(rng, self._polar(somebody.concept)))
         said |= {verb, somebody.concept}
         times = [t for t in self.world.times["past"] if t not in self.world.verbs[verb].without]

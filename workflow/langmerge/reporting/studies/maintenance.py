@@ -11,19 +11,18 @@ import pandas as pd
 from langmerge.reporting.document import Document, Section, given
 from langmerge.reporting.samples import Sample, mean
 from langmerge.reporting.studies.claims import claims_in_words, claims_table
-from langmerge.reporting.studies.maintenance_claims import find
-from langmerge.reporting.studies.maintenance_costs import ADDITION, INITIAL, SCENARIOS, UPDATE, WAYS, Ledger
+from langmerge.reporting.studies.maintenance_claims import QUIET, find
+from langmerge.reporting.studies.maintenance_costs import INITIAL, SCENARIOS, WAYS, Ledger, core_share
 from langmerge.reporting.studies.maintenance_figures import cosine_figure, cost_figure, density_figure, gap_figure
 from langmerge.reporting.studies.maintenance_measures import (
     LEAD,
-    LEVEL,
     View,
     adjusted,
     equivalence,
     label,
     narrow,
-    spill_over,
 )
+from langmerge.reporting.studies.maintenance_scenarios import addition_tables, update_tables
 from langmerge.reporting.studies.results import METRICS, TASKS, LanguageResults, Samples
 from langmerge.reporting.studies.tables import cost_table, counted, everywhere, model_table, notes, score_table
 from langmerge.reporting.table import EMPTY, Cell, Table, cells, interval, number, si
@@ -153,11 +152,11 @@ def density_table(view: View) -> Table | None:
 
 
 def tuning_table(view: View) -> Table | None:
-    """T5 here: adapters against full fine-tuning, for tasks that have both."""
+    """Adapters against full fine-tuning, for tasks that have both."""
     both = [task for task, tunings in view.results.study["answer_tasks"].items() if len(tunings) > 1]
     lines, data = [], []
     for task in both:
-        groups = [group for group, (name, _) in view.tasks.items() if name == task]
+        groups = [group for group in view.groups if view.tasks[group][0] == task]
         methods = view.methods(groups[0])
         entries: list[tuple[str, list[Sample]]] = [
             ("Individual", [view.own(group) for group in groups]),
@@ -182,6 +181,42 @@ def tuning_table(view: View) -> Table | None:
     return Table(
         "tunings", "Adapters and full fine-tuning", caption, columns, lines, pd.DataFrame(data), text_columns=2
     )
+
+
+def variant_table(view: View) -> Table | None:
+    """T5: builds with other adapters or from another model."""
+    lines: list[list[Cell]] = []
+    data: list[dict[str, Any]] = []
+    rules: list[int] = []
+    for group, variants in view.variants.items():
+        if not variants or LEAD not in view.methods(group):
+            continue
+        if lines:
+            rules.append(len(lines))
+        for name, built in {"the study's": group, **variants}.items():
+            gap = view.gap(built, LEAD)
+            verdict = equivalence(gap, view.margin)
+            systems = {
+                "base": view.average(built, role="base"),
+                "individual": view.own(built),
+                "combined": view.average(built, role="combined", scenario=INITIAL),
+                "merged": view.average(built, role="merge", method=LEAD, scenario=INITIAL),
+            }
+            texts = [number(sample.point, 1) for sample in systems.values()]
+            shown = f"{number(gap.point, 1, True)} {interval(*gap.interval)}"
+            lines.append(cells([view.title(group), name, *texts, shown, verdict]))
+            data.append(
+                {"group": group, "variant": name, **{key: sample.point for key, sample in systems.items()}}
+                | {"gap": gap.point, "low": gap.interval[0], "high": gap.interval[1], "verdict": verdict}
+            )
+    if not lines:
+        return None
+    columns = ["task", "build", "base", "individual", "combined", "merged", "difference", "verdict"]
+    caption = (
+        f"Mean over languages of the task's main metric. Merged: {label(LEAD)}; difference: merged less combined with "
+        f"its paired 95 % bootstrap interval; equal: its 90 % interval lies within ±{view.margin:g} points."
+    )
+    return Table("variants", "Other sizes", caption, columns, lines, pd.DataFrame(data), rules=rules, text_columns=2)
 
 
 # ---- cost ----------------------------------------------------------------------------------------------------------
@@ -228,6 +263,8 @@ def way_table(view: View, costs: pd.DataFrame, ledger: Ledger) -> Table | None:
         f"{label(LEAD)}, the chosen one alone or with its tuning on dev. Kept: adapters (models) that the next update "
         "needs. " + ("" if energy_known else "No counter of energy was readable.")
     )
+    if (share := core_share(view.results)) < QUIET:
+        caption = f"{caption.strip()} The machine was shared: a specialist's training had {share:.0%} of a core."
     return Table(
         "costs", "Measured cost of building and updating", caption.strip(), columns, lines, costs, rules=rules,
         text_columns=2,
@@ -247,88 +284,6 @@ def storage_words(view: View) -> list[str]:
             size = 4 * float(rows_["trainable_parameters"].to_numpy().mean())
             found.append(f"{view.title(group)}: a model takes {si(size)}B, as fp32.")
     return found
-
-
-# ---- scenarios -----------------------------------------------------------------------------------------------------
-
-
-def update_tables(view: View) -> list[Table]:
-    """T4: change of every language by every way to bring the model up to date."""
-    update = view.results.study["update"]
-    tables = []
-    for group in view.with_scenario(UPDATE) if update else []:
-        changed = update["language"]
-        table = spill_over(view, group, changed)
-        lines = []
-        for way, here in table.groupby("way", sort=False):
-            line = [Cell(str(way))]
-            for code in view.languages:
-                row = here[here.language == code].iloc[0]
-                shown = f"{number(row.change, 1, True)} {interval(row.low, row.high)}"
-                line.append(Cell(shown, bold=bool(row.p_holm < LEVEL)))
-            others = here[~here.updated]
-            line.append(Cell(f"{number(100 * others.changed.mean(), 0)} %"))
-            lines.append(line)
-        caption = (
-            f"{METRICS[view.metric(group)]} after less before the data of {changed} grew from {update['before']:.0%} "
-            f"of their items; {counted(view.results, view.tasks[group][0])}, paired 95 % bootstrap intervals. Bold: p "
-            f"< {LEVEL:g} after Holm over all ways and languages that were not updated. Last column: their items that "
-            "are answered differently. Specialists that are not merged do not change."
-        )
-        columns = ["", *(f"{c} (updated)" if c == changed else c for c in view.languages), "others differ"]
-        tables.append(
-            Table(
-                f"update_{group.replace('-', '_')}",
-                f"Update of {changed}: {view.title(group)}",
-                caption,
-                columns,
-                lines,
-                table,
-            )
-        )
-    return tables
-
-
-def addition_tables(view: View) -> list[Table]:
-    """What the languages before, and the new one, score when a language is added."""
-    addition = view.results.study["addition"]
-    tables = []
-    for group in view.with_scenario(ADDITION) if addition else []:
-        new = addition["language"]
-        old = [code for code in view.languages if code != new]
-        before = {"role": "combined", "scenario": "before"}
-        ways: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-            "All anew": (before, {"role": "combined", "scenario": INITIAL}),
-            "Go on with replay": (before, {"role": "continued", "scenario": ADDITION}),
-        }
-        for method in view.methods(group, "before"):
-            merge = {"role": "merge", "method": method}
-            ways[f"Merge with it, {label(method)}"] = (merge | {"scenario": "before"}, merge | {"scenario": INITIAL})
-        lines, data = [], []
-        for way, (first, last) in ways.items():
-            was, now = (view.average(group, old, **values) for values in (first, last))
-            there = mean([view.score(group, new, **last)])
-            shift = now - was
-            texts = [
-                number(was.point, 1),
-                number(now.point, 1),
-                f"{number(shift.point, 1, True)} {interval(*shift.interval)}",
-            ]
-            lines.append(cells([way, *texts, f"{number(there.point, 1)} {interval(*there.interval)}"]))
-            data.append(
-                {"way": way, "before": was.point, "after": now.point, "change": shift.point, "low": shift.interval[0]}
-                | {"high": shift.interval[1], "new": there.point}
-            )
-        caption = (
-            f"{METRICS[view.metric(group)]}; {counted(view.results, view.tasks[group][0])}; paired 95 % bootstrap "
-            f"intervals. Left: mean over {', '.join(old)}; right: {new}."
-        )
-        columns = ["", "before", "after", "change", f"{new} after"]
-        name = f"addition_{group.replace('-', '_')}"
-        tables.append(
-            Table(name, f"Addition of {new}: {view.title(group)}", caption, columns, lines, pd.DataFrame(data))
-        )
-    return tables
 
 
 def tuned_table(view: View) -> Table | None:
@@ -371,6 +326,7 @@ def compose(results: LanguageResults) -> Document:
         Section("Density", given(density_figure(view), density_table(view))),
         Section("Language vectors", given(cosine_figure(view), gap_figure(view))),
         Section("Adapters and full fine-tuning", given(tuning_table(view))),
+        Section("Size of adapters and models", given(variant_table(view))),
         Section(
             "Findings", given(claims_table(findings, "Claims P2 are those of arXiv 2601.16127, those marked ours not."))
         ),
@@ -386,7 +342,7 @@ def compose(results: LanguageResults) -> Document:
         ),
     ]
     languages = ", ".join(results.languages)
-    tasks = ", ".join(view.title(group).lower().replace("lora", "LoRA") for group in view.groups)
+    tasks = "; ".join(view.title(group).lower().replace("lora", "LoRA") for group in view.groups)
     question = (
         f"One base model was fine-tuned for each of {languages} apart, and for all of them together ({tasks}); the "
         "models that were trained apart were merged in weight space. Does the merge score as well as the combined "

@@ -80,6 +80,18 @@ def of_merge(cost: dict[str, Any], on_gpu: bool, tuned: bool) -> Spent:
     return Spent(wall if on_gpu else sum(cost[f"{part}_cpu_seconds"] for part in parts), wall)
 
 
+def core_share(results: LanguageResults) -> float:
+    """CPU seconds by seconds of the initial specialists' trainings, which have one thread each: their median.
+
+    About 1 on a machine that does nothing else; below it, wall-clock tells of the machine's other work. NaN on GPUs.
+    """
+    specialists = results.select(role="specialist", scenario=INITIAL)
+    rows = results.costs[results.costs.name.isin(specialists.name)] if len(specialists) else results.costs.iloc[:0]
+    if rows.empty or ("peak_gpu_memory_bytes" in rows and rows.peak_gpu_memory_bytes.notna().any()):
+        return float("nan")
+    return float((rows.cpu_seconds / rows.seconds).median())
+
+
 class Ledger:
     """Costs of a report's ways."""
 
@@ -144,8 +156,12 @@ class Ledger:
         return pd.DataFrame(rows)
 
     def table(self, method: str) -> pd.DataFrame:
-        """All ways of all groups and seeds, with the ratio of every quantity to training all together."""
-        groups = dict.fromkeys(zip(self.results.systems.seed, self.results.systems.group, strict=True))
+        """All ways of all tasks, tunings and seeds, with the ratio of every quantity to training all together."""
+        built = {
+            f"{task}-{tuning}" for task, tunings in self.results.study["answer_tasks"].items() for tuning in tunings
+        }  # not their variants
+        systems = self.results.systems[self.results.systems.group.isin(built)]
+        groups = dict.fromkeys(zip(systems.seed, systems.group, strict=True))
         frames = [frame for seed, group in groups if not (frame := self.ways(int(seed), str(group), method)).empty]
         whole = pd.concat(frames, ignore_index=True)
         keys = ["seed", "group", "scenario"]

@@ -25,21 +25,22 @@ PERMUTATIONS = 9999
 
 
 class View:
-    """The parts of a study's results by task and tuning. ``groups`` are names such as ``sentiment-lora``."""
+    """The parts of a study's results by task and tuning.
+
+    ``groups`` are names such as ``sentiment-lora``, ``variants`` those of further builds (``sentiment-lora-rank4``) by
+    the group that they are a variant of, ``tasks`` the task and tuning of both.
+    """
 
     def __init__(self, samples: Samples) -> None:
         self.samples, self.results = samples, samples.results
-        self.tasks = {
-            f"{task}-{tuning}": (task, tuning)
-            for task, tunings in self.results.study["answer_tasks"].items()
-            for tuning in tunings
-        }
+        self.groups = [name for name, _ in groups_of(self.results.study["answer_tasks"])]
+        self.tasks = dict(groups_of(self.results.study["answer_tasks"]))
+        self.variants: dict[str, dict[str, str]] = {group: {} for group in self.groups}
+        for variant, made in self.results.study.get("variants", {}).items():
+            for group, task in groups_of(made["tasks"]):
+                self.variants[group][variant] = f"{group}-{variant}"
+                self.tasks[f"{group}-{variant}"] = task
         self.margin = float(self.results.study["margin"])
-
-    @property
-    def groups(self) -> list[str]:
-        """All groups, in the study's order."""
-        return list(self.tasks)
 
     @property
     def languages(self) -> list[str]:
@@ -91,6 +92,11 @@ class View:
     def with_scenario(self, scenario: str) -> list[str]:
         """Groups in which a scenario (update, addition) was run."""
         return [group for group in self.groups if self.keys(group, role="continued", scenario=scenario)]
+
+
+def groups_of(tasks: Mapping[str, Sequence[str]]) -> list[tuple[str, tuple[str, str]]]:
+    """Name of every group, with its task and tuning, from tunings by task."""
+    return [(f"{task}-{tuning}", (task, tuning)) for task, tunings in tasks.items() for tuning in tunings]
 
 
 def label(method: str) -> str:
