@@ -7,10 +7,10 @@ import gzip
 import itertools
 import json
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
+from real_data import DATA
 from tiny_llamas import byte_tokenizer, random_llama
 
 from langmerge.evaluation import harness
@@ -42,10 +42,10 @@ metric_list:
 
 @pytest.fixture(scope="module")
 def rows():
-    root = os.environ.get("LANGMERGE_DATA")
-    if not root:
-        pytest.skip("LANGMERGE_DATA does not name a folder with real text")
-    with gzip.open(Path(root) / "acceptability" / "blimp.en.jsonl.gz", "rt", encoding="utf-8") as lines:
+    file = DATA / "acceptability" / "blimp.en.jsonl.gz"
+    if not file.is_file():
+        pytest.skip(f"no real text in {DATA}")
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
         chosen = [json.loads(line) for line in itertools.islice(lines, 0, None, EVERY)]
     same = {"sentence_good": "They know that.", "sentence_bad": "They know that.", "paradigm": "tie", "pair_id": 0}
     return [*chosen, same]

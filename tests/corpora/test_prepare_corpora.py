@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import real_data
 
 from langmerge.config import EmbeddedCorpus, FilesCorpus
 from langmerge.corpora import prepare
@@ -14,7 +15,7 @@ from langmerge.corpora.grammar import corpus as grammar
 from langmerge.provenance import InputError, read_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA = ROOT.parent / "shared" / "data" / "translation"
+DATA = real_data.DATA / "translation"
 SIZES = {"train": 400, "dev": 24, "test": 20}
 EMBEDDED = EmbeddedCorpus(
     kind="embedded", **SIZES, nouns=5, verbs=6, adjectives=14, grammar=str(ROOT / "data" / "grammar")

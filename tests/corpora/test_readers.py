@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import real_data
 
 from langmerge.config import Source
 from langmerge.corpora import readers
@@ -17,7 +18,7 @@ from langmerge.corpora.cleaning import Pair
 from langmerge.corpora.readers import tmx
 from langmerge.provenance import InputError
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "translation"
+DATA = real_data.DATA / "translation"
 real = pytest.mark.skipif(not DATA.is_dir(), reason=f"no real text in {DATA}")
 
 # As OPUS exports it: a header, an external document type, tags with regions, inline codes.

@@ -2,23 +2,21 @@
 
 import gzip
 import json
-import os
 from collections import Counter
 from itertools import chain
 from pathlib import Path
 
 import pytest
+from real_data import DATA
 
 from langmerge import tasks
 from langmerge.corpora.readers.tasks import FORMATS, identical, read_task, repeated
-
-DATA = Path(os.environ.get("LANGMERGE_DATA", ""))
 
 
 @pytest.fixture
 def data() -> Path:
     if not (DATA / "acceptability").is_dir():
-        pytest.skip("LANGMERGE_DATA names no folder with the published sets")
+        pytest.skip(f"no the published sets in {DATA}")
     return DATA
 
 

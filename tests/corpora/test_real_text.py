@@ -2,26 +2,25 @@
 
 import gzip
 import json
-import os
 from itertools import chain
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from real_data import DATA
 
 from langmerge import provenance
 from langmerge.config import FilesCorpus, Source
 from langmerge.corpora import contamination, prepare, readers
 from langmerge.corpora.readers.portions import position, within
 
-DATA = Path(os.environ.get("LANGMERGE_DATA", ""))
 SPLITS = {"train": (0.0, 0.8), "dev": (0.8, 0.9), "test": (0.9, 1.0)}
 
 
 @pytest.fixture
 def data() -> Path:
     if not (DATA / "translation").is_dir():
-        pytest.skip("LANGMERGE_DATA names no folder with real text")
+        pytest.skip(f"no real text in {DATA}")
     return DATA
 
 
