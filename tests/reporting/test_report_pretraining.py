@@ -149,12 +149,12 @@ def test_verdicts_follow_the_planted_numbers(make):
 def test_seeds_are_counted_that_say_the_same_when_taken_alone(make, monkeypatch):
     results = make(seeds=[1, 2])
     for finding in verdicts(results).values():
-        assert finding.verdict == REPRODUCED and finding.measured.endswith("(alone, 2 of 2 seeds say the same)")
+        assert finding.verdict == REPRODUCED and finding.measured.endswith("(same verdict in 2 of 2 seeds)")
     # in the second seed merges from different weights lose less, by less than they lose more in the first
     monkeypatch.setitem(SHIFTS, (2, "different"), COLLAPSE["shared"] - COLLAPSE["different"] - 0.2)
     found = verdicts(make(seeds=[1, 2]))["P1-6"]
     assert found.verdict == REPRODUCED and "+0.400" in found.measured
-    assert found.measured.endswith("(alone, 1 of 2 seeds say the same)")
+    assert found.measured.endswith("(same verdict in 1 of 2 seeds)")
 
 
 def test_the_opposite_is_not_reproduced(make, monkeypatch):

@@ -26,7 +26,7 @@ def by_seed(samples: Samples, claims: Sequence[Callable[[Samples], Finding]]) ->
     alone = [[claim(samples.of_seed(seed)).verdict for claim in claims] for seed in seeds]
     counts = [sum(verdicts[place] == one.verdict for verdicts in alone) for place, one in enumerate(found)]
     return [
-        replace(one, measured=f"{one.measured} (alone, {count} of {len(seeds)} seeds say the same)")
+        replace(one, measured=f"{one.measured} (same verdict in {count} of {len(seeds)} seeds)")
         if one.verdict != NOT_TESTABLE
         else one
         for one, count in zip(found, counts, strict=True)
