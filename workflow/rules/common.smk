@@ -27,6 +27,9 @@ if "gpu" not in workflow.global_resources:
     workflow.global_resources["gpu"] = len(visible_gpus())
 GPUS = workflow.global_resources["gpu"].value
 
+# Priority of data and models: what measures them fills the gaps and the end, in many small jobs.
+FIRST = 1
+
 # Libraries whose release may change a stage's results.
 LIBRARIES = {
     "corpora": ("pyarrow", "datasets"),

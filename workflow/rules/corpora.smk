@@ -9,6 +9,7 @@ rule prepare_corpus:
         "logs/{folder}.log",
     wildcard_constraints:
         folder=folders_of("prepare_corpus"),
+    priority: FIRST
     conda:
         "../../envs/corpora.yaml"
     params:

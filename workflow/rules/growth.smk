@@ -10,6 +10,7 @@ rule grow_model:
         "logs/{folder}.log",
     wildcard_constraints:
         folder=folders_of("grow_model"),
+    priority: FIRST
     conda:
         "../../envs/training.yaml"
     resources:

@@ -9,6 +9,7 @@ rule init_model:
         "logs/{folder}.log",
     wildcard_constraints:
         folder=folders_of("init_model"),
+    priority: FIRST
     conda:
         "../../envs/training.yaml"
     params:
@@ -32,6 +33,7 @@ rule import_model:
         "logs/{folder}.log",
     wildcard_constraints:
         folder=folders_of("import_model"),
+    priority: FIRST
     conda:
         "../../envs/training.yaml"
     params:
@@ -56,6 +58,7 @@ rule train_model:
         "logs/{folder}.log",
     wildcard_constraints:
         folder=folders_of("train_model"),
+    priority: FIRST
     conda:
         "../../envs/training.yaml"
     threads: job_threads

@@ -8,6 +8,7 @@ rule prepare_tasks:
         "logs/{folder}.log",
     wildcard_constraints:
         folder=folders_of("prepare_tasks"),
+    priority: FIRST
     conda:
         "../../envs/corpora.yaml"
     params:
