@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from langmerge import config as study_config
+from langmerge import forkserver
 from langmerge import plan as study_plan
 from langmerge.devices import visible_gpus
 from langmerge.provenance import (
@@ -78,6 +79,13 @@ LIBRARIES = {
     "calibration": ("torch", "transformers", "tokenizers", "safetensors"),
     "reporting": ("pandas", "sacrebleu", "matplotlib", "seaborn", "jinja2", "typst"),
 }
+
+
+onstart:
+    # Jobs of this machine and this Python are forks of one process, which saves them the imports.
+    if workflow.local_exec and not workflow.touch:
+        if not workflow.deployment_settings.deployment_method:
+            forkserver.start()
 
 
 def load_plans():
@@ -183,7 +191,7 @@ def job_launcher(wildcards):
     own = f"python -m langmerge.devices {gpus} -- " if gpus and GPUS > 1 else ""
     if gpus > 1:
         return f"{own}torchrun --standalone --nproc-per-node {gpus} -m"
-    return f"{own}python -m"
+    return f"{own}python -m langmerge.forkserver"
 
 
 def kept(path):

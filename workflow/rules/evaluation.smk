@@ -44,5 +44,5 @@ rule compare_systems:
         code=job_code,
         environment=job_environment,
     shell:
-        "python -m langmerge.evaluation.comparison --spec {params.spec:q} --inputs {params.inputs:q}"
+        "python -m langmerge.forkserver langmerge.evaluation.comparison --spec {params.spec:q} --inputs {params.inputs:q}"
         " --code {params.code:q} --environment {params.environment:q} --out {wildcards.folder:q} > {log:q} 2>&1"

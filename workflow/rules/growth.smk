@@ -46,5 +46,5 @@ rule measure_copies:
         code=job_code,
         environment=job_environment,
     shell:
-        "python -m langmerge.growing.measure --spec {params.spec:q} --inputs {params.inputs:q}"
+        "python -m langmerge.forkserver langmerge.growing.measure --spec {params.spec:q} --inputs {params.inputs:q}"
         " --code {params.code:q} --environment {params.environment:q} --out {wildcards.folder:q} > {log:q} 2>&1"

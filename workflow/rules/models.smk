@@ -18,7 +18,7 @@ rule init_model:
         code=job_code,
         environment=job_environment,
     shell:
-        "python -m langmerge.training.init --spec {params.spec:q} --inputs {params.inputs:q}"
+        "python -m langmerge.forkserver langmerge.training.init --spec {params.spec:q} --inputs {params.inputs:q}"
         " --code {params.code:q} --environment {params.environment:q} --out {wildcards.folder:q} > {log:q} 2>&1"
 
 
@@ -42,7 +42,7 @@ rule import_model:
         code=job_code,
         environment=job_environment,
     shell:
-        "python -m langmerge.training.import_model --spec {params.spec:q} --inputs {params.inputs:q}"
+        "python -m langmerge.forkserver langmerge.training.import_model --spec {params.spec:q} --inputs {params.inputs:q}"
         " --code {params.code:q} --environment {params.environment:q} --out {wildcards.folder:q} > {log:q} 2>&1"
 
 
