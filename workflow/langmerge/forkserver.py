@@ -81,17 +81,21 @@ def start() -> None:
 
 
 def serve(listener: socket.socket) -> None:
-    """Import the libraries, then fork for every caller, until standard input ends; remove the socket's folder."""
+    """Import the libraries for the first caller, and fork for every one, until standard input ends.
+
+    Removes the socket and its folder in the end.
+    """
     path = Path(listener.getsockname())
     try:
+        if not _called(listener):
+            return
         with without_collection():
             for library in LIBRARIES:
                 with contextlib.suppress(ImportError):  # the job that needs it will say so
                     importlib.import_module(library)
         gc.freeze()  # the forks share these pages as long as nobody looks at them
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
-        while sys.stdin not in (ready := select.select([listener, sys.stdin], [], [])[0]):
-            assert listener in ready
+        while _called(listener):
             caller, _ = listener.accept()
             if os.fork() == 0:
                 try:
@@ -103,6 +107,11 @@ def serve(listener: socket.socket) -> None:
     finally:
         path.unlink(missing_ok=True)
         path.parent.rmdir()
+
+
+def _called(listener: socket.socket) -> bool:
+    """Wait: True once somebody calls, False once standard input has ended."""
+    return sys.stdin not in select.select([listener, sys.stdin], [], [])[0]
 
 
 def _attend(caller: socket.socket) -> None:
