@@ -9,7 +9,7 @@ import pytest
 
 from langmerge import catalogue
 from langmerge.plan import result_folder
-from langmerge.plan.graph import group_name
+from langmerge.plan.graph import group_name, merge_recipe
 from langmerge.provenance import InputError, canonical, modules_of
 
 RUN = {"steps": 2, "learning_rate": 1e-3, "batch_tokens": 512}
@@ -285,3 +285,9 @@ def test_a_step_of_the_drift_curve_that_stands_twice_counts_once(build):
 def test_group_names_follow_the_pivot(build):
     study = build().study
     assert [group_name(study, group) for group in study.directions] == ["from-en", "to-en"]
+
+
+def test_only_merges_with_a_choice_are_called_tuned():
+    one = {"details": {"method": "linear"}, "candidates": [{}]}
+    assert merge_recipe(one) == "linear"
+    assert merge_recipe(one | {"candidates": [{}, {}]}) == "linear, tuned on dev"

@@ -175,6 +175,11 @@ def directions_of(study: Study, group: str, languages: Iterable[str] | None = No
     return [(study.pivot, code) if group == "from_pivot" else (code, study.pivot) for code in chosen]
 
 
+def merge_recipe(entry: dict[str, Any]) -> str:
+    """The recipe of a merge of a sweep, for people: its method, and that it was tuned where there was a choice."""
+    return str(entry["details"]["method"]) + (", tuned on dev" if len(entry["candidates"]) > 1 else "")
+
+
 def parameters_of(architecture: dict[str, Any], vocabulary: int) -> float:
     """Parameters of a Llama-type decoder without norms, for predictions."""
     d = architecture.get("hidden_size", 0)

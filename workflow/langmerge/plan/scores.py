@@ -19,6 +19,7 @@ from langmerge.plan.graph import (
     direction_name,
     directions_of,
     group_name,
+    merge_recipe,
 )
 from langmerge.provenance import InputError
 
@@ -102,9 +103,9 @@ def _add_sweep(draft: Draft, seed: int, group: str, name: str, entries: list[Ent
         draft.systems.append(system)
         if entry["keep"]:
             parents = tuple(entry["candidates"][0]["models"])
-            recipe = f"{entry['details']['method']}, tuned on dev"
             model = f"{entry['name']}-{group}"
-            draft.add_model(Model(model, "merge", f"{folder}/merged/{entry['name']}", parents, seed, recipe))
+            place = f"{folder}/merged/{entry['name']}"
+            draft.add_model(Model(model, "merge", place, parents, seed, merge_recipe(entry)))
 
 
 def _entry(
