@@ -1,12 +1,13 @@
 """What observing a model costs, against a plain forward pass over the same batches.
 
     python benchmarks/observation.py [--hidden 128] [--layers 3] [--inner 384] [--vocabulary 2048] [--repeats 9]
+                                     [--bins 64]
 
 `plain` calls a model as its documentation shows, without cache; `observed` is the whole streaming pass of an equal
 model with frozen thresholds: padding, hooks at all sites, pooled states written to their file, losses of the targets;
-`baseline` also finds the thresholds. The two read each batch in turn, so that other load on the machine hits both;
-ratios are quartiles over repeats. Seconds are the process's own on a CPU, of the clock on a GPU, which is taken where
-there is one.
+`baseline` also finds the thresholds, `histograms` also counts sentences in bins. Each reads every batch in turn with
+`plain`, so that other load on the machine hits both; ratios are quartiles over repeats. Seconds are the process's own
+on a CPU, of the clock on a GPU, which is taken where there is one.
 """
 
 import argparse
@@ -59,7 +60,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     for name, value in (("hidden", 128), ("layers", 3), ("inner", 384), ("vocabulary", 2048), ("length", 12)):
         parser.add_argument(f"--{name}", type=int, default=value)
-    for name, value in (("directions", 4), ("sentences", 128), ("repeats", 9)):
+    for name, value in (("directions", 4), ("sentences", 128), ("repeats", 9), ("bins", 0)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--sites", nargs="*", default=SITES, choices=SITES)
@@ -81,9 +82,10 @@ def main():
     rows = list(schedule(task, TOKENS_PER_BATCH[device.type]))
     batches = [collate(task.encoded, each, "read", device) for each in rows]
 
-    first = meters_of(shapes, task, 0, device)
+    first = meters_of(shapes, task, options.bins, device)
     observe(model, task, first, ("mean",), None)
     frozen = {f"{site}/tau": meter.tau for site, meter in first.items()}
+    frozen |= {f"{site}/scale": meter.scale for site, meter in first.items() if meter.scale is not None}
 
     bare = copy.deepcopy(model)  # without the hooks of a pass that has begun
     sizes = {f"d{d}": options.sentences for d in range(options.directions)}
@@ -92,13 +94,13 @@ def main():
     def plain(batch):
         bare(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False)
 
-    def together(folder, thresholds):
+    def together(folder, thresholds, bins):
         """Seconds of a plain and an observed pass, each batch in turn."""
         pools = ("mean", "last")
         taken = [0.0, 0.0]
 
         def start():
-            meters = meters_of(shapes, task, 0, device, thresholds)
+            meters = meters_of(shapes, task, bins, device, thresholds)
             out = Pooled(folder / "states", sizes, pools, options.layers, options.hidden)
             yield from passes(model, task, meters, pools, out)
             out.close()
@@ -110,11 +112,13 @@ def main():
         taken[1] += seconds(lambda: next(steps, None), device)
         return taken
 
-    times = {"observed": [], "baseline": []}
+    kinds = {"observed": (frozen, 0), "baseline": (None, 0)}
+    kinds |= {"histograms": (frozen, options.bins)} if options.bins else {}
+    times = {name: [] for name in kinds}
     with tempfile.TemporaryDirectory() as place:
         for repeat in range(options.repeats + 1):
-            for name, thresholds in (("observed", frozen), ("baseline", None)):
-                taken = together(Path(place), thresholds)
+            for name, (thresholds, bins) in kinds.items():
+                taken = together(Path(place), thresholds, bins)
                 if repeat:  # the first warms up
                     times[name].append(taken)
 
@@ -128,8 +132,7 @@ def main():
                 "threads": torch.get_num_threads(),
                 "tokens": sum(int(batch.attention.sum()) for batch in batches),
                 "plain_seconds": round(statistics.median(a for a, _ in times["observed"]), 4),
-                "ratio_observed": ratio("observed"),
-                "ratio_baseline": ratio("baseline"),
+                **{f"ratio_{name}": ratio(name) for name in kinds},
                 "host_bytes": host_memory.observation(shapes, options.directions, 20)["total"],
             }
         )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from langmerge.analysis import angles
+from langmerge.analysis import angles, halves
 
 
 def normal(*shape, seed=0):
@@ -102,16 +102,62 @@ def test_null_is_the_angle_of_random_subspaces():
     assert angles.random_median(2, 400, 1) > 80 > angles.random_median(100, 400, 1)
 
 
-def test_jackknife_error_agrees_with_repeated_samples():
-    mixing = torch.stack([normal(24, 24), normal(24, 24) + 0.3 * normal(24, 24, seed=1)])
-    scale = torch.logspace(0, -2, 24, dtype=torch.float64)
-    medians, errors = [], []
-    for seed in range(40):
-        x = normal(400, 24, seed=100 + seed) * scale @ mixing
-        found = angles.compare(x, np.arange(400) % 10, 1)
-        medians.append(found.median[0, 1])
-        errors.append(found.standard_error[0, 1])
-    assert 0.5 < np.mean(errors) / np.std(medians, ddof=1) < 2
+def related(n, seed, noise, turn=None, d=40):
+    """Two models of the same sentences: a falling spectrum, noise of the same shape, and if asked the second turned."""
+    scale = torch.arange(1, d + 1, dtype=torch.float64) ** -0.5
+    x = normal(n, d, seed=1000 + 2 * seed) * scale
+    y = x + noise * normal(n, d, seed=1001 + 2 * seed) * scale
+    return torch.stack([x, y if turn is None else y @ turn])
+
+
+@pytest.mark.parametrize(("noise", "turned"), [(0.8, False), (0.2, False), (0.3, True)])
+def test_the_error_is_the_spread_of_repeated_samples(noise, turned):
+    turn = torch.linalg.qr(torch.eye(40, dtype=torch.float64) + 0.05 * normal(40, 40, seed=1))[0] if turned else None
+    found = [angles.compare(related(160, seed, noise, turn), np.arange(160) % 20, 1) for seed in range(60)]
+    spread = np.std([each.median[0, 1] for each in found], ddof=1)
+    error = np.sqrt(np.mean([each.standard_error[0, 1] ** 2 for each in found]))
+    assert 0.75 < error / spread < 1.45  # leaving out single blocks gives twice the spread
+
+
+@pytest.mark.parametrize("noise", [0.8, 0.2])
+@pytest.mark.parametrize("n", [80, 320])
+def test_models_with_one_true_subspace_lie_at_their_floor_whatever_the_number_of_sentences(n, noise):
+    found = [angles.compare(related(n, seed, noise), np.arange(n) % 10, seed) for seed in range(30)]
+    angle, floor = (np.array([getattr(each, name)[0, 1] for each in found]) for name in ("median", "floor"))
+    assert angle.mean() > 2  # biased: the true angle is 0
+    assert abs((angle - floor).mean()) < 4 * (angle - floor).std() / np.sqrt(30) + 0.02 * angle.mean()
+    assert (found[0].floor == found[0].floor.T)[0, 1]
+
+
+def test_turned_models_lie_above_their_floor_and_twins_at_none():
+    turn = torch.linalg.qr(torch.eye(40, dtype=torch.float64) + 0.1 * normal(40, 40, seed=1))[0]
+    found = angles.compare(related(400, 0, 0.1, turn), np.arange(400) % 10, 1)
+    assert found.median[0, 1] > found.floor[0, 1] + 5
+    x = normal(80, 40)
+    twins = angles.compare(torch.stack([x, 3 * x, related(80, 1, 0.2)[1]]), np.arange(80) % 10, 1, [(0, 1)])
+    assert twins.floor[0, 1] < 1e-5 and np.isnan(twins.floor[0, 2])
+    assert np.isnan(angles.compare(torch.stack([x, x]), np.arange(80) % 10, 1, []).floor).all()
+
+
+def test_half_samples_are_of_whole_blocks():
+    blocks = np.arange(60) % 6 * 7
+    kept = halves.half_samples(blocks, 3)
+    assert kept.shape == (halves.COUNT, 60) and len({tuple(half) for half in kept.tolist()}) == halves.COUNT
+    for half in kept:
+        assert half.sum() == 30 and set(blocks[half]).isdisjoint(blocks[~half])
+    assert (halves.half_samples(blocks, 3) == kept).all()
+    assert len(halves.half_samples(np.arange(4) % 2)) == 2 and len(halves.half_samples(np.zeros(5))) == 0
+    assert np.isnan(halves.standard_error(np.zeros((0, 2)), np.zeros(5))).all()
+
+
+@pytest.mark.parametrize("count", [20, 7])
+def test_the_error_of_a_mean_is_the_usual_one(count):
+    generator, errors = np.random.default_rng(0), []
+    for seed in range(300):
+        x, blocks = generator.normal(0, 1, 10 * count), np.arange(10 * count) % count
+        values = np.array([x[half].mean() for half in halves.half_samples(blocks, seed)])
+        errors.append(halves.standard_error(values, blocks))
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(1 / np.sqrt(10 * count), rel=0.08)
 
 
 def test_error_is_near_that_of_all_directions():
@@ -119,18 +165,18 @@ def test_error_is_near_that_of_all_directions():
     stack = torch.stack([x, *(x + 0.05 * normal(120, 80, seed=s) for s in range(1, 5))])
     blocks = np.arange(120) % 10
     quick = angles.compare(stack, blocks, 1)
-    left_out = []
-    for block in range(10):
-        rest = stack[:, blocks != block]
+    sampled = []
+    for kept in halves.half_samples(blocks, 1):
+        rest = stack[:, kept]
         right = torch.linalg.svd(rest - rest.mean(1, keepdim=True), full_matrices=False)[2][:, : quick.k].mT
         cross = torch.linalg.svdvals(right[:, None].mT @ right).clamp(max=1).acos()
-        left_out.append(np.degrees(np.median(cross, axis=-1)))
-    exact = np.sqrt(0.9 * ((left_out - np.mean(left_out, axis=0)) ** 2).sum(0))
+        sampled.append(np.degrees(np.median(cross, axis=-1)))
+    exact = np.std(sampled, axis=0, ddof=1)
     pairs = np.triu_indices(5, 1)
     assert quick.standard_error[pairs].mean() == pytest.approx(exact[pairs].mean(), rel=0.25)
 
 
-def test_a_block_of_nearly_all_sentences_leaves_no_error():
+def test_a_half_of_few_sentences_leaves_no_error():
     found = angles.compare(normal(2, 16, 16), np.array([0] * 13 + [1] * 3), 1)
     assert np.isfinite(found.median).all() and np.isnan(found.standard_error[0, 1])
 

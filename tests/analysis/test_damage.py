@@ -106,6 +106,33 @@ def test_layers_and_directions(tmp_path):
     assert len(found) == 4
 
 
+def test_units_and_rotations_are_predictors_too(tmp_path):
+    head = {"span": "target", "site": "mlp_gate", "ranking": "mutual_information"}
+    unit = {**head, "model": "base", "frozen": True, "jaccard": 0.25}
+    overlaps = [
+        {**unit, "language_a": "it", "language_b": "es"},
+        {**unit, "language_a": "es", "language_b": "es", "jaccard": 1.0},
+        {**unit, "language_a": "es", "language_b": "it", "frozen": False, "jaccard": 9.0},
+        {**unit, "language_a": "es", "language_b": "it", "site": "attention", "jaccard": 9.0},
+        {**unit, "language_a": "es", "language_b": "it", "model": "en-es", "jaccard": 9.0},
+    ]
+    turnovers = [
+        {**head, "model": model, "language": language, "jaccard": value}
+        for model, language, value in (("en-es", "it", 0.4), ("en-it", "es", 0.6), ("en-es", "es", 9.0))
+    ]
+    pair = {"model_a": "en-es", "model_b": "en-it", "variant": "raw", "measure": "procrustes", "span": "source"}
+    similar = [{**pair, "direction": "en-es", "layer": layer, "value": layer} for layer in (0, 1)]
+    folders = {}
+    for name, rows in (("overlaps", overlaps), ("turnovers", turnovers), ("similarity", similar)):
+        folders |= written(tmp_path, "measurements", name, rows)
+    frame, _ = predictors.read(folders, SPECIALISTS, DIRECTIONS)
+    assert long(frame) == {
+        ("es", "it", "units_in_base.jaccard.target"): 0.25,
+        ("es", "it", "units_of_other_language.kept.target"): pytest.approx(0.5),
+        ("es", "it", "representations.procrustes.source.mean"): 0.5,
+    }
+
+
 def test_numbers_of_one_language_give_mean_and_gap_and_models_are_tried_on_the_others_language(tmp_path):
     loss = {("base", "es"): 1.0, ("base", "it"): 3.0, ("base", "de"): 2.0}
     loss |= {("en-es", "es"): 0.1, ("en-es", "it"): 5.0, ("en-it", "es"): 7.0, ("en-it", "it"): 0.2}

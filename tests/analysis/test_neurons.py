@@ -109,11 +109,43 @@ def test_frozen_bar_of_mutual_information():
     ranking = ranking_of("mutual_information", 0.1)
     base = np.random.default_rng(2).beta(1, 3, (K, 500))
     frozen = fit_thresholds(base, TOKENS, ranking)
-    assert frozen.cut is None
     assert frozen.bar == pytest.approx(np.median(base), abs=1e-3)
     units = language_units(base * 0.3, TOKENS, ranking, frozen)
     assert (np.broadcast_to(base * 0.3, units.shape)[units] >= frozen.bar).all()
     assert units.sum() < language_units(base, TOKENS, ranking, frozen).sum() <= 50
+
+
+@pytest.mark.parametrize("name", list(RANKINGS))
+def test_units_that_lose_their_preference_leave_the_frozen_sets(name):
+    """Half of 40 planted units turn into units of no language, at the same total firing; refitted sets hide that."""
+    generator = np.random.default_rng(4)
+    ranking = ranking_of(name, 0.08)
+    rates = np.tile(generator.uniform(0.2, 0.4, 500), (K, 1))
+    rates[:, :40] = 0.2
+    rates[np.arange(40) % K, np.arange(40)] = 0.9
+    base = generator.binomial(N, rates) / N
+    after = base.copy()
+    after[:, :20] = generator.binomial(N, np.tile(rates[:, :20].mean(0), (K, 1))) / N
+    frozen = fit_thresholds(base, TOKENS, ranking)
+    assert language_units(base, TOKENS, ranking, frozen)[:, :40].any(0).sum() >= 25
+    kept = language_units(after, TOKENS, ranking, frozen)
+    assert not kept[:, :20].any()
+    assert kept[:, 20:40].sum() == language_units(base, TOKENS, ranking, frozen)[:, 20:40].sum()
+    if not ranking.several:
+        assert kept.sum() == 20 and select(base, ranking).sum() == 40
+        assert select(after, ranking).sum() >= 30
+
+
+def test_parts_of_the_sentences_keep_the_share_of_the_ranking():
+    """Where nothing is selective, a cut from ten times the text lets in far more units than a part's own."""
+    generator = np.random.default_rng(5)
+    ranking, few = ranking_of("mutual_information", 0.02), TOKENS // 10
+    noise = generator.binomial(N, 0.3, (K, 2000)) / N
+    frozen = fit_thresholds(noise, TOKENS, ranking)
+    part = generator.binomial(N // 10, 0.3, (K, 2000)) / (N // 10)
+    # Half of the units pass the bar, the median firing probability
+    assert neurons.part_units(part, few, ranking, frozen).sum() <= 40
+    assert language_units(part, few, ranking, frozen).sum() > 200
 
 
 def test_selectivity_index_and_exclusivity_by_their_formulas():

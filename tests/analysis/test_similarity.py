@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from langmerge import jackknife
-from langmerge.analysis import cka, similarity
+from langmerge.analysis import cka, halves, similarity
 from langmerge.analysis.languages import language_pairs, regress_out, span_lengths
 from langmerge.analysis.observations import read_summary
-from langmerge.analysis.representations import write_similarity
+from langmerge.analysis.representations import similarity_rows, trained_pairs, write_similarity
 from langmerge.pairs import Direction
 from langmerge.provenance import InputError
 
@@ -59,14 +59,32 @@ def test_mutual_neighbours_are_the_definition(d, monkeypatch):
     assert torch.equal(similarity.mutual_neighbours(x, blocks_of(50)), whole)
 
 
-def test_without_a_block_its_sentences_are_neither_asked_nor_found():
+def test_in_a_half_sample_the_others_are_neither_asked_nor_found(monkeypatch):
     x, blocks = related(60, 8), np.arange(60) // 10
-    left_out = similarity.mutual_neighbours(x, blocks)[1:]
-    for g in range(6):
-        again = similarity.mutual_neighbours(x[:, blocks != g], blocks[blocks != g])[0]
+    kept = halves.half_samples(blocks)
+    found = similarity.mutual_neighbours(x, blocks)
+    assert len(found) == 1 + len(kept)
+    for half, sampled in zip(kept, found[1:], strict=True):
+        again = similarity.mutual_neighbours(x[:, half], blocks[half])[0]
         # centred by all sentences instead of those that stay
-        assert left_out[g].numpy() == pytest.approx(again.numpy(), abs=0.06)
-        assert left_out[g].diagonal().tolist() == pytest.approx([1, 1, 1])
+        assert sampled.numpy() == pytest.approx(again.numpy(), abs=0.08)
+        assert sampled.diagonal().tolist() == pytest.approx([1, 1, 1])
+    monkeypatch.setattr(similarity, "ELEMENTS", 700)  # a few sentences at once
+    assert torch.equal(similarity.mutual_neighbours(x, blocks), found)
+
+
+@pytest.mark.parametrize("noise", [0.2, 0.8])
+def test_the_error_of_mutual_neighbours_is_near_their_spread(noise):
+    values, errors = [], []
+    scale, blocks = torch.arange(1, 33, dtype=torch.float64) ** -0.5, blocks_of(128, 20)
+    for seed in range(80):
+        x = normal(128, 32, seed=2 * seed) * scale
+        stack = torch.stack([x, x + noise * normal(128, 32, seed=2 * seed + 1) * scale])
+        found = similarity.mutual_neighbours(stack, blocks)[:, 0, 1].numpy()
+        values.append(found[0])
+        errors.append(halves.standard_error(found[1:], blocks))
+    ratio = np.sqrt(np.mean(np.square(errors))) / np.std(values, ddof=1)
+    assert 0.85 < ratio < 1.6  # up to twice when single blocks were left out
 
 
 def test_unrelated_data_have_chance_neighbours():
@@ -92,7 +110,7 @@ def test_what_a_rotation_and_a_scale_do():
     stack = torch.stack([x, -7 * x @ rotation(16) + 100])
     pair, blocks = torch.tensor([[0, 1]]), blocks_of(200)
     assert float(similarity.procrustes(stack, pair, blocks)[0]) == pytest.approx(0, abs=1e-9)
-    assert similarity.mutual_neighbours(stack, blocks)[:, 0, 1].tolist() == pytest.approx([1] * 7)
+    assert similarity.mutual_neighbours(stack, blocks)[:, 0, 1].tolist() == pytest.approx([1] * (1 + halves.COUNT))
     for ranks in similarity.ranks(stack, blocks):
         assert ranks[:, 0].tolist() == pytest.approx(ranks[:, 1].tolist())
     assert float(similarity.coordinate_correlations(stack, pair, blocks)[0, 0]) < 0.5
@@ -304,6 +322,17 @@ def test_tables_of_planted_observations(tmp_path):
     assert float(raw["base", "anc"]["high"]) < 1 and float(raw["base", "mutual_neighbours"]["value"]) > 0.99
     other = raw["other", "cka"]
     assert float(other["low"]) < 0 < float(other["high"]) and abs(float(other["null"])) < 0.3
+
+
+def test_procrustes_distances_are_from_the_base_and_between_specialists():
+    labels, directions = ["joint", "base", "en-es", "ties", "en-de"], ["en-es", "en-de"]
+    assert trained_pairs(labels, "base", directions) == [(1, 2), (1, 4), (2, 4)]
+    rows = list(similarity_rows({}, labels, "base", directions, normal(5, 30, 6), blocks_of(30), 1))
+    found = {(row["model_a"], row["model_b"], row["variant"]) for row in rows if row["measure"] == "procrustes"}
+    from_base = {("base", label, v) for label in labels if label != "base" for v in ("raw", "drop_sink", "zscore")}
+    assert from_base < found
+    assert ("en-es", "en-de", "raw") in found and ("en-es", "en-de", "zscore") not in found
+    assert not any("ties" in row and "base" not in row for row in found)
 
 
 def test_without_lengths_or_shared_sentences_there_are_fewer_rows(tmp_path):

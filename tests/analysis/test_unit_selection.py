@@ -77,7 +77,7 @@ def test_interval_of_a_flow_covers_the_planted_number():
         hits += row.low <= 40 <= row.high
         widths.append(row.high - row.low)
     assert hits >= 57
-    assert np.mean(widths) < 10
+    assert np.mean(widths) < 15
 
 
 def test_interval_of_the_centre_of_mass_covers_the_truth():
@@ -98,6 +98,42 @@ def test_interval_of_the_centre_of_mass_covers_the_truth():
     hits = sum(row.low <= truth <= row.high for row in samples)
     assert hits >= 48
     assert truth > 0.55
+
+
+@pytest.mark.parametrize("planted", [8, 14, 20])
+def test_intervals_of_few_units_cover(planted):
+    """Some units clear, some near the threshold: neither counts nor places are certain, whatever the jackknife says."""
+    samples = []
+    generator = np.random.default_rng(planted)
+    rates = np.full((3, 2, 150), 0.2)
+    strength = generator.uniform(0.02, 0.3, planted)
+    for unit, more in enumerate(strength):
+        rates[unit % 3, unit // 3 % 2, unit] += more
+    ranking = ranking_of("mutual_information", planted / 300)
+    thresholds = neurons.fit_thresholds(rates, np.full(3, 10**9), ranking)
+    for seed in range(60):
+        draw = np.random.default_rng(seed)
+        counts = draw.binomial(60, rates[:, None], (3, 20, 2, 150))
+        found = select(neurons.leave_one_out(counts, np.full((3, 20), 60)), ranking, thresholds)
+        rows = pd.DataFrame(units.unit_rows({}, NAMES, found, 1200))
+        flow = pd.DataFrame(units.flow_rows({}, NAMES, found, found))
+        flow = flow[(flow.kind == "set") & (flow.language_from != units.NONE)]
+        both = pd.DataFrame(units.overlap_rows({}, NAMES, found))
+        both = both.rename(columns={"low": "_", "high": "__"})
+        both = both.rename(columns={"units_low": "low", "units_high": "high"})
+        place = pd.DataFrame(units.layer_rows({}, NAMES, found))
+        counted = [table[["units", "low", "high"]].to_numpy(float) for table in (rows, flow, both)]
+        samples.append((np.vstack(counted), place[["value", "low", "high"]].to_numpy(float)))
+    numbers, places = (np.array(part) for part in zip(*samples, strict=True))
+    value, low, high = np.moveaxis(numbers, 2, 0)
+    assert (high >= value + 1).all() and (low <= np.maximum(value - 1, 0)).all() and (low >= 0).all()
+    varying = value.std(0) > 0
+    truth = value.mean(0)
+    assert ((low <= truth) & (truth <= high))[:, varying].mean() >= 0.93
+    value, low, high = np.moveaxis(places, 2, 0)
+    truth, given = np.nanmean(value, 0), np.isfinite(low)
+    assert (high > low)[given].all()
+    assert ((low <= truth) & (truth <= high))[given].mean() >= 0.9
 
 
 # ---- rows of the embedding -----------------------------------------------------------------------------------------

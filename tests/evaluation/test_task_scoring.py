@@ -1,6 +1,7 @@
 """Tasks through the command: planted models, what is written, and the errors of bad input."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -163,7 +164,10 @@ def test_the_command_writes_scores_and_statistics_of_every_task(model, tokenizer
         assert entry["n"] == len(ROWS.get(entry["task"], range(3)))
         with np.load(out / "statistics" / f"test.{name}.npz", allow_pickle=False) as arrays:
             assert len(arrays["ids"]) == entry["n"]
-            assert set(arrays) == {"ids", *entry["metrics"]}
+            assert set(arrays) == {"ids", *entry["metrics"], *(["groups"] if entry["groups"] else [])}
+            if entry["groups"]:
+                sizes = {name: group["n"] for name, group in entry["groups"].items()}
+                assert Counter(arrays["groups"].tolist()) == sizes
             for metric, found in entry["metrics"].items():
                 assert float(score(metric, arrays[metric].sum(0))) == found["score"]
                 assert np.isfinite(found["score"]) and found["signature"]

@@ -72,6 +72,39 @@ def test_the_interval_holds_the_true_barrier_as_often_as_it_says():
     assert 0.90 <= hits / 300 <= 0.98
 
 
+@pytest.mark.parametrize("kind", ["wave", "each point by itself", "sagging"])
+def test_lines_without_a_barrier_are_seldom_given_one(kind):
+    """The rise above the chord has mean 0 (or less) everywhere; how often is the whole interval above 0?"""
+    generator, at = np.random.default_rng(5), np.linspace(0, 1, 7)
+    trials, above = 300, 0
+    for trial in range(trials):
+        shape = generator.normal(0, 0.3, (7, 32))
+        if kind == "wave":
+            shape = np.sin(2 * np.pi * at)[:, None] * generator.normal(0, 0.3, 32)
+            shape = shape + (at * (1 - at))[:, None] * generator.normal(0, 1.6, 32)
+        elif kind == "sagging":
+            shape = (at * (1 - at))[:, None] * generator.normal(-1.2, 1.6, 32)
+        nats = generator.gamma(2, 1, 32) + shape
+        draws = {"es": resamples([f"{trial} {i}" for i in range(32)], 1, 300)}
+        _, low, high, _ = lines({"es": nats}, {"es": np.ones(32)}, draws, at)["es"].barrier()
+        assert 0 <= low <= high
+        above += low > 1e-12
+    assert above / trials <= 0.07
+
+
+def test_the_band_holds_the_whole_line_as_often_as_it_says():
+    """Normal losses at 7 points, correlated along the line, around a planted one."""
+    generator, at = np.random.default_rng(6), np.linspace(0, 1, 7)
+    truth, hits = np.array([0, 0.3, 0.1, -0.2, 0.0, 0.4, 0]), 0
+    for trial in range(300):
+        noise = generator.normal(0, 1, (7, 40)).cumsum(0)
+        nats = 5 + truth[:, None] + noise
+        draws = {"es": resamples([f"{trial} {i}" for i in range(40)], 1, 300)}
+        low, high = lines({"es": nats}, {"es": np.ones(40)}, draws, at)["es"].band()
+        hits += bool(((low <= truth / math.log(2)) & (truth / math.log(2) <= high))[1:-1].all())
+    assert 0.91 <= hits / 300 <= 0.98
+
+
 def test_of_several_languages_the_mean_is_theirs():
     generator = np.random.default_rng(4)
     nats = {name: generator.gamma(2, 1, (11, 9)) for name in ("es", "de")}

@@ -189,10 +189,19 @@ def test_the_loops_find_what_is_not_finite_and_what_does_not_fit():
                 spoilt[place] = bad
                 assert not loops.all_finite(Elements.of(spoilt))
     large = np.array([0.0, 3.4e38, 1.0], np.float32)
-    assert loops.finish(large, FLOAT32, None)[1]
-    assert not loops.finish(large, BFLOAT16, None)[1]
-    assert not loops.finish(np.array([65520.0], np.float32), FLOAT16, None)[1]
-    assert loops.finish(np.array([65519.0], np.float32), FLOAT16, None)[1]
+    zero = Elements.of(np.zeros(3, np.float32))
+    for reference in (None, zero):  # what is not finite is found in the sums, or looked for
+        assert fitting(large, FLOAT32, reference)
+        assert not fitting(large, BFLOAT16, reference)
+        assert not fitting(np.array([65520.0, 0, 0], np.float32), FLOAT16, reference)
+        assert fitting(np.array([65519.0, 0, 0], np.float32), FLOAT16, reference)
+        for bits in (0x7F800000, 0x7FC00000, 0x7FFFFFFF, 0xFFFF8000):  # infinity and NaN of several payloads
+            bad = np.array([0, bits, 0], np.uint32).view(np.float32)
+            assert not any(fitting(bad, dtype, reference) for dtype in (FLOAT32, BFLOAT16, FLOAT16))
+
+
+def fitting(exact, dtype, reference):
+    return len(loops.finish(exact, dtype, reference)[0]) == 1
 
 
 @needs_loops
@@ -201,7 +210,32 @@ def test_rounding_is_to_the_nearest_even(dtype):
     bits = torch.randint(-(2**31), 2**31, (100_000,), generator=torch.Generator().manual_seed(0), dtype=torch.int64)
     exact = bits.to(torch.int32).view(torch.float32)
     exact = exact[exact.isfinite()]
-    assert torch.equal(loops.finish(exact.numpy(), element_type(dtype), None)[0].tensor, exact.to(dtype))
+    place = Elements.of(torch.empty(len(exact), dtype=dtype))
+    loops.finish(exact.numpy(), element_type(dtype), None, places=[place])
+    assert torch.equal(place.tensor, exact.to(dtype))
+
+
+@needs_loops
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("own", [True, False])
+def test_outputs_that_differ_in_scale_are_finished_together_as_each_alone(dtype, own):
+    generator = torch.Generator().manual_seed(5)
+    base, other, merged = (torch.randn(2500, generator=generator) * 0.02 for _ in range(3))
+    base, other = base.to(torch.bfloat16), other.to(torch.bfloat16)
+    merged[::3] = 0
+    scales = [0.0, 0.3, -1.7]
+    reference = Elements.of(base if own else other)
+    rounded, sums = loops.finish(
+        merged.numpy(), element_type(dtype), reference, Elements.of(base), scales, places=[None] * len(scales)
+    )
+    for scale, elements, row in zip(scales, rounded, sums, strict=True):
+        exact = torch.add(base.float(), merged, alpha=scale)
+        assert torch.equal(elements.tensor, exact.to(dtype))
+        old, after = (values.double() for values in (reference.tensor, elements.tensor))
+        change, changed = (exact.double() - old).abs(), exact.double() != old
+        expected = [change.sum(), (after - exact.double()).abs().sum(), (change**2).sum()]
+        expected += [(changed & (after != old)).sum(), changed.sum()]
+        assert row.tolist() == pytest.approx([float(each) for each in expected], rel=1e-6)
 
 
 @needs_loops
@@ -212,7 +246,7 @@ def test_sums_that_overflow_in_float32_are_taken_in_float64():
     assert float(grams[0, 0]) == pytest.approx(3000 * 4e38)
     assert counts.tolist() == [0, 3000]
     large, zero = np.full(3000, 3e38, np.float32), np.zeros(3000, np.float32)
-    sums = loops.finish(large, FLOAT32, Elements.of(zero))[2].tolist()
+    sums = loops.finish(large, FLOAT32, Elements.of(zero))[1].tolist()[0]
     assert sums == pytest.approx([3000 * 3e38, 0, 3000 * 9e76, 3000, 3000])
 
 

@@ -7,7 +7,8 @@ from merge_models import save
 from langmerge.merging import Recipe, selection, state_dicts
 from langmerge.merging.histograms import Histogram
 from langmerge.merging.methods.task_vectors import trim
-from langmerge.merging.selection import BandEdge, RankSearch, Trim
+from langmerge.merging.selection import RankSearch
+from langmerge.merging.shares import BandEdge, Trim
 
 GENERATOR = torch.Generator().manual_seed(31)
 NOISE = torch.randn(50_001, generator=GENERATOR)

@@ -8,7 +8,9 @@ import torch
 from observing import SITES, run, task_of
 from safetensors.torch import load_file
 
+from langmerge.analysis.precision import average_precision
 from langmerge.observation.forward import pilot
+from langmerge.observation.meters import bins_of, scale_of
 from langmerge.observation.sites import taps
 from langmerge.prompts import Encoded, Prompt, encode_pairs
 from langmerge.provenance import InputError
@@ -192,18 +194,62 @@ def test_sums_are_exact_in_half_precision(make_model, tokenizer, tmp_path):
     assert counts["mlp_gate/events"][0, :, 0, 0, 1:].sum() == 0
 
 
+def test_bins_by_hand():
+    """Of 8, edges at u = -3/4, -1/2, -1/4, 0, ...: 3, 1 and 1/3 deviations below the mean, the mean, and above."""
+    scale = torch.tensor([[10.0, 0.0], [2.0, 1.0]])  # means, then deviations, of two units
+    z = torch.tensor([-1e9, -3.1, -2.9, -1.1, -0.9, -0.4, -0.3, -0.01, 0.01, 0.3, 0.4, 0.9, 1.1, 2.9, 3.1, 1e9])
+    expected = [sum(value >= edge for edge in (-3, -1, -1 / 3, 0, 1 / 3, 1, 3)) for value in z.tolist()]
+    found = bins_of(scale[0] + z[:, None] * scale[1], scale, 8)
+    assert found[:, 0].tolist() == found[:, 1].tolist() == expected
+
+
+def test_a_constant_unit_still_has_bins():
+    scale = scale_of(torch.tensor([[3.0, 1.0], [3.0, 2.0], [3.0, 6.0]]))
+    assert scale[:, 1].tolist() == pytest.approx([3, np.sqrt((4 + 1 + 9) / 3)])
+    values = torch.tensor([[3.0, 3.0], [-1e8, 3.0], [1e8, 3.0]])
+    assert bins_of(values, scale, 4)[:, 0].tolist() == [2, 0, 3]
+
+
+def test_bins_rank_sentences_almost_as_their_values_do():
+    """Average precision from 64 bins against that of the sorted values, of light and heavy tails, and other models'."""
+    generator = np.random.default_rng(0)
+    language = np.repeat([0, 1], 300)
+    for tails in (
+        generator.standard_normal,
+        lambda n: generator.standard_t(2, n),
+        lambda n: generator.lognormal(0, 1, n),
+    ):
+        pilot = torch.tensor(tails((60, 20)), dtype=torch.float32)
+        values = tails((600, 20)) * 1.3 + 0.5 * language[:, None]
+        bins = bins_of(torch.tensor(values, dtype=torch.float32), scale_of(pilot), 64).numpy()
+        histogram = np.zeros((2, 20, 64))
+        for k, row in zip(language, bins, strict=True):
+            histogram[k, np.arange(20), row] += 1
+        found = average_precision(histogram)
+        for unit in range(20):
+            ranked = language[np.argsort(-values[:, unit])]
+            for k in (0, 1):
+                hits = ranked == k
+                exact = (hits.cumsum() / np.arange(1, 601))[hits].mean()
+                assert found[k, unit] == pytest.approx(exact, abs=0.06)
+
+
 def test_histograms_count_each_sentence_once_in_the_bin_of_its_mean(model, encoded, tmp_path):
     task = task_of(encoded, DIRECTIONS, BLOCKS)
     _, counts, meters = run(model, task, tmp_path, bins=4)
     stored = load_file(tmp_path / "representations.safetensors")
     for site, layer, rep in (("embedding", 0, 0), ("residual", 0, 1), ("residual", 1, 2)):
-        cuts, found = meters[site].cuts[layer].numpy(), counts[f"{site}/histogram"]
-        assert (np.diff(cuts) >= 0).all()
+        mean, deviation = meters[site].scale[layer].numpy()
+        every = [stored[f"d{d}/{span}/mean/{rep}"].numpy() for d in range(2) for span in ("source", "target")]
+        assert mean == pytest.approx(np.concatenate(every).mean(0), abs=1e-6)  # the pilot is all of so little text
+        assert deviation == pytest.approx(np.concatenate(every).std(0), rel=1e-4)
+        found = counts[f"{site}/histogram"]
         for d in range(2):
             for s, span in enumerate(("source", "target")):
                 means = stored[f"d{d}/{span}/mean/{rep}"].numpy()  # [n, units]
                 for unit in range(16):
-                    bins = [(cuts[unit] <= value).sum() for value in means[:, unit].astype(np.float32)]
+                    z = (means[:, unit].astype(np.float32) - mean[unit]) / deviation[unit]
+                    bins = [(value >= -1) + (value >= 0) + (value >= 1) for value in z.tolist()]
                     assert found[d, s, layer, unit].tolist() == np.bincount(bins, minlength=4).tolist()
 
 

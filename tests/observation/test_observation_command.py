@@ -88,12 +88,12 @@ def test_an_observation_says_what_it_holds(run, save_model, pairs):
 
 
 def test_a_model_by_the_baselines_thresholds(run, save_model):
-    """Thresholds and edges are those of the baseline to the bit; a model observed by its own has others."""
+    """Thresholds and scales are those of the baseline to the bit; a model observed by its own has others."""
     base, other = save_model("base", random_llama(0)), save_model("other", random_llama(1))
     first = run(base, "base")
     frozen, own = run(other, "frozen", first), run(other, "own")
     tensors = [load_file(folder / "thresholds.safetensors") for folder in (first, frozen, own)]
-    assert set(tensors[0]) == {f"{site}/{name}" for site in SPEC["sites"] for name in ("tau", "edges")}
+    assert set(tensors[0]) == {f"{site}/{name}" for site in SPEC["sites"] for name in ("tau", "scale")}
     for name, tensor in tensors[0].items():
         assert torch.equal(tensor, tensors[1][name])
         assert name == "mlp_gate/tau" or not torch.equal(tensor, tensors[2][name])

@@ -47,9 +47,8 @@ def test_its_settings_change_these_jobs_and_the_report_alone(build):
     assert one.jobs.keys() == other.jobs.keys()
     changed = {one.jobs[f].rule for f in one.jobs if one.jobs[f].spec != other.jobs[f].spec}
     assert changed == {"ablate_units", "write_report"}
-    assert ablations(build({"analysis.neurons": "average_precision"}))["seed1/to-en"].spec["ranking"] == (
-        "mutual_information"
-    )
+    precise = build({"analysis.neurons": "average_precision", "analysis.histograms": 64})
+    assert ablations(precise)["seed1/to-en"].spec["ranking"] == "mutual_information"
 
 
 def test_seeds_are_compared_where_there_are_several(build):

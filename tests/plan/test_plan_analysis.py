@@ -62,10 +62,27 @@ def test_what_is_read_changes_every_observation(build, key, value):
     assert not changed(old, new, "measure_models")
 
 
-def test_average_precision_alone_asks_for_histograms(build):
+def test_histograms_alone_decide_the_bins(build):
+    """So that a further ranking, average precision among them, observes nothing again."""
     assert {job.spec["bins"] for job in jobs(build(), "observe_model").values()} == {0}
-    precise = build({"analysis.rankings": ["average_precision"]})
-    assert {job.spec["bins"] for job in jobs(precise, "observe_model").values()} == {64}
+    kept = {"analysis.histograms": 32}
+    old, new = build(kept), build({**kept, "analysis.rankings": ["average_precision"]})
+    assert {job.spec["bins"] for job in jobs(old, "observe_model").values()} == {32}
+    assert not changed(old, new, "observe_model")
+    assert changed(old, new, "measure_models") == set(jobs(old, "measure_models"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rankings": ["lape", "average_precision"]}, "rankings: average_precision .* set `histograms`"),
+        ({"neurons": "average_precision"}, "neurons: average_precision .* set `histograms`"),
+        ({"histograms": 1}, "histograms: expected 0"),
+    ],
+)
+def test_histograms_that_are_missing_are_named(build, changes, message):
+    with pytest.raises(ValueError, match=message):
+        build({f"analysis.{key}": value for key, value in changes.items()})
 
 
 def test_a_further_model_is_observed_alone(build):

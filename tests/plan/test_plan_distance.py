@@ -74,19 +74,20 @@ def test_the_base_reads_all_combinations_and_specialists_only_their_language(bui
 def weighed(scale):
     """By language its share of words invented, its other kinds, and its weight in the base."""
     found = values(scale)
-    for code in dict.fromkeys([*found["languages"], *found["origin"]["languages"]]):
+    for code in dict.fromkeys([*found["languages"], *found["origin"].get("languages", [])]):
         parts = code.split("-")[1:]
         words = [int(part.removeprefix("relex")) / 100 for part in parts if part.startswith("relex")]
         others = frozenset(part for part in parts if not part.startswith("relex"))
         yield sum(words), others, found["weights"].get(code, 1)
 
 
-@pytest.mark.parametrize("scale", ["cpu", "gpu", "paper"])
+@pytest.mark.parametrize("scale", ["cpu", "gpu", "paper", "tatoeba"])
 def test_kinds_of_distance_are_balanced_where_the_base_learns(scale):
     """Among languages alike in all else, a word weighs as much as its replacement, and an order or script too."""
     languages = list(weighed(scale))
     cells = {others: sum(w for _, these, w in languages if these == others) for _, others, _ in languages}
-    combinations = [frozenset(c) for n in range(4) for c in itertools.combinations(("sov", "script", "noagree"), n)]
+    kinds = ("reversed", "script") if scale == "tatoeba" else ("sov", "script", "noagree")
+    combinations = [frozenset(c) for n in range(4) for c in itertools.combinations(kinds, n)]
     assert set(cells) == set(combinations)
     for others, weight in cells.items():
         invented = sum(share * w for share, these, w in languages if these == others)
@@ -129,8 +130,34 @@ def test_commands_fit_a_shell_however_many_pairs_there_are(build):
     assert len({system.folder for system in built.systems}) == sum(merges)
 
 
-def test_real_text_and_imported_models_are_refused(build):
-    with pytest.raises(ValueError, match=r"corpus\.kind"):
+def test_real_text_that_names_no_base_and_imported_models_are_refused(build):
+    with pytest.raises(ValueError, match=r"corpus\.transforms: missing"):
         build({"corpus": {"kind": "files", "splits": {name: {"path": "x.tsv"} for name in ("train", "dev", "test")}}})
     with pytest.raises(ValueError, match="equally new"):
         build({"origin": {"import": {"source": "gpt2"}}})
+
+
+def test_transforms_of_real_text_read_the_files_of_their_base(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    found = config.base.fill(values("tatoeba"), "{data_root}", "/data")
+    built = plan.build(config.Distance.model_validate(found), "distance")
+    place = "/data/translation/tatoeba/en-es"
+    for code in found["languages"]:
+        prepared = job(built, f"corpora/{code}")
+        assert prepared.spec["language"] == code
+        assert prepared.files == tuple(f"{place}.{part}.jsonl.gz" for part in ("train", "valid", "test"))
+
+
+@pytest.mark.parametrize(
+    ("path", "new", "message"),
+    [
+        ("corpus.transforms", None, "corpus.transforms: missing"),
+        ("languages", ["es", "fr"], "fr is no transform of es"),
+        ("languages", ["es", "es-sov"], "es-sov: -sov"),
+        ("corpus.transforms.script", None, "es-script: which letters"),
+        ("origin.languages", ["es", "es-relex0"], "es-relex0: no transform of es is called so"),
+    ],
+)
+def test_languages_that_real_text_cannot_make_are_refused(path, new, message):
+    with pytest.raises(ValueError, match=message):
+        config.Distance.model_validate(changed(values("tatoeba"), path, new))

@@ -20,6 +20,8 @@ def build(monkeypatch):
         paths = (Path(f"config/scales/smoke{suffix}.yaml"), Path(f"config/studies/{kind}.yaml"))
         values = config.merge_defaults(*map(config.read_yaml, paths))
         values["evaluation"] = values["evaluation"] | evaluation
+        if kind == "distance":
+            values["merging"]["all"] = {"ties": {}}
         return plan.build(config.KINDS[kind].model_validate(values), kind)
 
     return make
@@ -29,7 +31,17 @@ def harness_jobs(built):
     return {job.inputs["model"]: job for job in built.jobs.values() if job.rule == "run_harness"}
 
 
-@pytest.mark.parametrize("kind", ["translation", "pretraining"])
+# A merge of all languages of each kind, as the harness's jobs call it.
+MERGES = {
+    "translation": ["ties-from-en", "ties-to-en"],
+    "pretraining": ["ties", "ties-own", "linear@0.5"],
+    "maintenance": ["sentiment-lora-ties-initial", "sentiment-lora-ties-update", "sentiment-full-ties-initial"],
+    "growth": ["1x.ties.de+tr+fr", "2x.ties.de+tr+fr"],
+    "distance": ["merges.ties.all"],
+}
+
+
+@pytest.mark.parametrize("kind", config.KINDS)
 def test_every_model_but_random_weights_is_scored_and_reported(build, kind):
     assert not harness_jobs(build(kind, {}))
     built = build(kind, {"harness": ["blimp", "mgsm"], "harness_limit": 7})
@@ -38,6 +50,17 @@ def test_every_model_but_random_weights_is_scored_and_reported(build, kind):
     for job in jobs.values():
         assert job.spec == {"tasks": ["blimp", "mgsm"], "limit": 7, "include_path": None}
         assert job.folder in built.report.inputs.values()
+    scored = {model.name for model in built.models.values() if model.folder in jobs}
+    assert scored >= set(MERGES[kind])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in config.KINDS if kind != "translation"])
+def test_merges_are_written_only_to_be_read(build, kind):
+    """Those of all languages, where tasks are named; none of some languages."""
+    assert not any(model.kind == "merge" for model in build(kind, {}).models.values())
+    built = build(kind, {"harness": ["blimp"]})
+    kept = [entry for job in built.jobs.values() for entry in job.spec.get("merges", ()) if entry["keep"]]
+    assert {len(entry["candidates"][0]["models"]) for entry in kept} == {len(built.study.languages)}
 
 
 def test_files_of_the_users_own_tasks_belong_to_the_jobs(build, tmp_path):

@@ -161,6 +161,31 @@ def test_merges_after_an_update_replace_one_specialist(values):
     assert without == [model for model in before if model != "sentiment-lora-tr"]
 
 
+def test_merges_of_other_states_keep_the_parameters_of_the_initial_build(values):
+    """What changes with a language's data, or with a further language, is not what dev chose anew."""
+    merges = {
+        m["name"]: m for m in build(values).jobs["results/maintenance/sweeps/seed1/sentiment-lora"].spec["merges"]
+    }
+    names = list(merges)
+    for method in ("ties", "dare_ties", "knots"):
+        initial = merges[f"sentiment-lora-{method}-initial"]
+        assert initial["tune"] and "parameters_of" not in initial
+        for state in ("update", "before"):
+            kept = merges[f"sentiment-lora-{method}-{state}"]
+            assert kept["parameters_of"] == initial["name"] and not kept["tune"]
+            assert names.index(initial["name"]) < names.index(kept["name"])
+            grids = [[c["parameters"] for c in merge["candidates"]] for merge in (initial, kept)]
+            assert grids[0] == grids[1]
+        again = merges[f"sentiment-lora-{method}-retuned"]
+        assert again["tune"] and "parameters_of" not in again
+        update = merges[f"sentiment-lora-{method}-update"]
+        assert [c["models"] for c in again["candidates"]] == [c["models"] for c in update["candidates"]]
+    # A plain average has nothing to tune.
+    assert (
+        "parameters_of" not in merges["sentiment-lora-linear-update"] and "sentiment-lora-linear-retuned" not in names
+    )
+
+
 def test_fixed_densities_are_the_papers_recipes(values):
     merges = build(values).jobs["results/maintenance/sweeps/seed1/sentiment-lora"].spec["merges"]
     fixed = [m["candidates"][0] for m in merges if m["role"] == "density"]
@@ -186,6 +211,57 @@ def test_new_data_of_a_language_reach_that_language_and_what_depends_on_it(value
     joint = {*(f"{group}-combined" for group in groups), *(f"sentiment-lora-{name}" for name in scenarios)}
     own = {f"{group}-es" for group in groups}
     assert names == joint | own | {"sentiment-lora-es-updated"}
+
+
+MORE = {"es": {"sentiment": {"train": 72}}}  # 40 of them, and 8 the base's, in every other language
+
+
+def test_embedded_data_of_one_language_grow(values):
+    built = build(values)
+    grown = build(values, {"tasks.by_language": MORE})
+    again = differing(built, grown)
+    # Its items, and of sentiment its specialists and the joint trainings that it is part of; base and others stay.
+    trained = {folder.rpartition("/")[2] for folder in again if "/trained/" in folder}
+    scenarios = ("combined-updated", "continued-update", "combined-before", "continued-addition")
+    names = {f"sentiment-lora-{name}" for name in ("es", "es-updated", "combined", *scenarios)}
+    assert trained == names | {"sentiment-full-es", "sentiment-full-combined"}
+    assert {folder for folder in again if "tasks/" in folder} == {TASKS}
+    # With what reads them, those are all the jobs that run again: merges, scores, diagnoses, report.
+    reach = {TASKS, *reached(grown, TASKS)}
+    assert again <= reach
+    assert {f"sweeps/seed1/{group}" for group in ("sentiment-lora", "sentiment-full")} | {"report"} <= reach
+    others = ("base", "sentiment-lora-it", "sentiment-full-de", "causal_choice-lora-en")
+    assert not reach & {f"models/trained/seed1/{name}" for name in others}
+    assert not {folder for folder in reach if folder.startswith("tasks/") and folder != TASKS}
+
+
+def test_a_language_with_more_items_gets_as_many_more_steps(values):
+    built = build(values, {"tasks.by_language": MORE, "specialist.steps": 100})
+    # 72 items without the base's 8 are twice the 32 of others; before the update 60 % of them are there.
+    assert training(built, "sentiment-full-es").spec["steps"] == 200
+    assert training(built, "sentiment-full-it").spec["steps"] == 100
+    assert training(built, "sentiment-full-combined").spec["steps"] == 600
+    assert shares(training(built, "sentiment-full-combined"))["es"] == pytest.approx(2 / 6)
+    assert training(built, "sentiment-lora-es").spec["steps"] == 120
+    assert portions(training(built, "sentiment-full-es")) == {"es": (pytest.approx(8 / 72), 1.0)}
+    assert portions(training(built, "sentiment-full-combined"))["it"] == (0.2, 1.0)
+
+
+def test_the_update_of_the_shipped_study_leaves_base_and_others(monkeypatch):
+    """As the README shows it: more Spanish reviews in config/scales/cpu.maintenance.yaml."""
+    monkeypatch.chdir(ROOT)
+    scale, study = (
+        config.read_yaml(Path(f"config/{name}.yaml")) for name in ("scales/cpu.maintenance", "studies/maintenance")
+    )
+    values = config.merge_defaults(scale, study)
+    grown = changed(values, "tasks.by_language", {"es": {"sentiment": {"train": 2000}}})
+    before, after = (plan.build(config.Maintenance.model_validate(v), "maintenance") for v in (values, grown))
+    again = differing(before, after) | {TASKS, *reached(after, TASKS)}
+    trained = {folder.rpartition("/")[2] for folder in again if "/trained/" in folder}
+    assert {"sentiment-lora-es", "sentiment-full-es", "sentiment-lora-combined"} <= trained
+    assert all(
+        name.endswith("-es") or any(word in name for word in ("-es-", "combined", "continued")) for name in trained
+    )
 
 
 def test_another_share_before_the_update_changes_that_language_only(values):
@@ -271,6 +347,9 @@ def test_shipped_scales_of_real_text_are_valid(name, monkeypatch):
         ({"clusters": {"far": ["es", "fr"]}}, "clusters.far: fr is not among languages"),
         ({"base_tasks.seed": 2}, "base_tasks.seed: 2 would put test items"),
         ({"base_tasks.sentiment": {"train": 40, "dev": 0, "test": 0}}, "leaves no training item"),
+        ({"tasks.by_language": {"es": {"sentiment": {"train": 8}}}}, "leaves no training item to the specialist of es"),
+        ({"tasks.by_language": {"es": {"sentiment": {"trian": 8}}}}, "by_language.es.sentiment"),
+        ({"tasks.by_language": {"es": {"arithmetic": {"train": 8}}}}, "arithmetic.dev"),
         ({"base": None}, "base_tasks: no `base` is trained on them"),
         ({"tasks": None, "base_tasks": None}, "tasks: missing"),
         ({"densities": [0.0]}, "greater than 0"),

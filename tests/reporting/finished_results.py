@@ -33,6 +33,9 @@ WORDS = {language: text.split() for language, text in SENTENCES.items()}
 QUALITY = {"base": (0.3, 0.3), "specialist": (0.95, 0.95), "joint": (0.9, 0.92), "other": (0.3, 0.5)}
 MERGED = {"linear": (0.55, 0.8), "task_arithmetic": (0.65, 0.85), "ties": (0.6, 0.82)}
 PATCHED = {"last": 0.2, "random": 0.02}  # added to the merge's
+SCALED = {"raw": 0.0, "drop_sink": 0.02, "zscore": 0.04}  # added to CKA
+RANK = ("raw", "effective_rank")
+PAPER = ("mount_doom", False)  # the ranking, and the thresholds of each model
 DRIFT = {15: 0.9, 30: 0.8, 60: 0.7, 120: 0.55}
 
 
@@ -161,7 +164,7 @@ def write_measurements(job: plan.Job, languages: list[str]) -> None:
                             "model_b": b,
                             "variant": variant,
                             "n": 64,
-                            "cka": 1 - fall * layer**2 / 4 + rng.normal(0, 0.002),
+                            "cka": 1 - fall * layer**2 / 4 + rng.normal(0, 0.002) + SCALED[variant],
                             "cka_biased": 0.99,
                             "anc": 0.8,
                             "null_mean": 0.0,
@@ -174,23 +177,22 @@ def write_measurements(job: plan.Job, languages: list[str]) -> None:
             for layer, code in itertools.product(range(LAYERS), languages):
                 units = 10 if layer in (0, LAYERS - 1) else 1
                 units -= model.endswith(code) * 2 * (layer == 0)
-                neurons.append(
-                    {
-                        "model": model,
-                        "span": span,
-                        "ranking": "mutual_information",
-                        "frozen": True,
-                        "layer": layer,
-                        "language": code,
-                        "units": units,
-                        "share": units / 88,
-                        "low": max(0, units - 2),
-                        "high": units + 2,
-                        "total_units": 88,
-                        "tokens": 1200,
-                        "warning": "",
-                    }
-                )
+                row = {
+                    "model": model,
+                    "span": span,
+                    "ranking": "mutual_information",
+                    "frozen": True,
+                    "layer": layer,
+                    "language": code,
+                    "units": units,
+                    "share": units / 88,
+                    "low": max(0, units - 2),
+                    "high": units + 2,
+                    "total_units": 88,
+                    "tokens": 1200,
+                    "warning": "",
+                }
+                neurons += [row, row | {"frozen": False, "units": 50}]
             if model != "base":
                 for code in languages:
                     turnover.append(
@@ -201,8 +203,29 @@ def write_measurements(job: plan.Job, languages: list[str]) -> None:
             row = {"layer": layer, "span": span, "model_a": a, "model_b": b, "nua": 0.99 - layer / 100}
             usage.append(row | {"low": 0.9, "high": 1})
     write_angles(folder, names, [f"{d['source']}-{d['target']}" for d in job.spec["directions"]])
-    for name, rows in (("cka", cka), ("neurons", neurons), ("turnover", turnover), ("usage", usage)):
+    ranks = [
+        {"span": span, "direction": f"{d['source']}-{d['target']}", "layer": layer, "layers": LAYERS, "pool": "mean"}
+        | {"model_a": model, "model_b": "", "variant": variant, "measure": measure, "n": 64, "null": ""}
+        | {"value": 10 * layer + names.index(model) if (variant, measure) == RANK else 99.0, "low": 0, "high": 99}
+        for span, d, layer, model, variant, measure in itertools.product(
+            ("source", "target"), job.spec["directions"], range(LAYERS + 1), names, ("raw", "zscore"),
+            ("effective_rank", "stable_rank"),
+        )
+    ]  # fmt: skip
+    tables = {"cka": cka, "neurons": neurons, "turnover": turnover, "usage": usage, "similarity": ranks}
+    for name, rows in (tables | {"units": by_ranking(neurons)}).items():
         pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
+
+
+def by_ranking(neurons: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The paper's ranking, refitted, has the counts of ``neurons``; all others have one number in every model."""
+    return [
+        {**row, "site": "mlp_gate", "ranking": ranking, "frozen": frozen, "share_low": 0.0, "share_high": 0.5}
+        | ({} if (ranking, frozen) == PAPER else {"units": 5})
+        for ranking, frozen in itertools.product(("mutual_information", "lape", "mount_doom"), (True, False))
+        for row in neurons
+        if row["frozen"]
+    ]
 
 
 def write_angles(folder: Path, names: list[str], directions: list[str]) -> None:
@@ -216,6 +239,7 @@ def write_angles(folder: Path, names: list[str], directions: list[str]) -> None:
             angles.append(
                 head
                 | {"k": 16, "n": 64, "median_degrees": degrees, "null_degrees": 60.0, "standard_error": 0.5}
+                | {"floor_degrees": 5.0 if "ties" not in (a, b) else "", "halves": 8}
                 | {"distance": np.sin(np.radians(degrees))}
             )
         for direction, (i, model) in itertools.product([*directions, "all"], enumerate(names)):

@@ -40,7 +40,8 @@ def write_weighing(job: Job) -> None:
     subspaces: list[Row] = []
 
     def numbers(value: float, null: float | str = "") -> Row:
-        return {"value": value, "low": value - 0.02, "high": value + 0.02, "n": 9, "null": null, "null_sd": ""}
+        chance = {"null": null, "null_n": 0 if null == "" else 9, "null_sd": ""}
+        return {"value": value, "low": value - 0.02, "high": value + 0.02, "n": 9, **chance}
 
     for scope, model in itertools.product(scopes, [*specialists, *merges]):
         for measure, value in (("norm", 12.0), ("drift", 0.2), ("zero_share", 0.0), ("effective_rank", 80.0)):

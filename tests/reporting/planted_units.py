@@ -13,7 +13,9 @@ from langmerge.reporting.load import Results
 LANGUAGES = ("es", "de", "tr")
 GROUPS = ("from-en", "to-en")
 LAYERS = 4
-OWN, OTHER = 0.03, -0.01  # change of E of the supervised language, and of unrelated ones; of related ones 0
+OWN, OTHER = 0.03, -0.01  # excess of E of the supervised language, and of unrelated ones; of related ones 0
+GAIN = {True: 0.5, False: 0.03}  # excess of information where units sharpen, and where not
+MATCHED = 0.02  # change of E of matched units
 KEPT, LOST, MOVED = 7, 2, 1  # of the ten units of each language
 COST, RANDOM = 0.02, 0.002  # bits per byte of a language's own units, and of random ones
 
@@ -127,12 +129,23 @@ def redistribution_tables(group: str, languages: Sequence[str]) -> dict[str, lis
         }
         value = {"supervised": OWN if sharp else 0.001, "related": 0.0, "unrelated": OTHER}
         named = [*roles.items(), *(("", role) for role in dict.fromkeys(roles.values()))]
-        for name, (code, role) in itertools.product(("union", "own", "refit"), named):
-            row = {**head, "set": name, "role": role, "language": code, "measure": "share_change"}
-            rows.append({**row, **numbers(value[role] if name == "union" else 9.0, 0.01, 0.0), **band})
+        kinds = itertools.product(("supervised", "union"), ("change", "matched", "excess"))
+        for name, kind in kinds:
+            shown = name == "supervised" and kind != "change"
+            row = {**head, "set": name}
+            for code, role in named:
+                at = (MATCHED if kind == "matched" else value[role]) if shown else 9.0
+                line = {**row, "role": role, "language": code, "measure": f"share_{kind}"}
+                rows.append({**line, **numbers(at, 0.01, 0.0), **band})
+            at = (-0.2 if kind == "matched" else GAIN[sharp]) if shown else 9.0
+            line = {**row, "role": "", "language": "", "measure": f"information_{kind}", **numbers(at, 0.05, 0.0)}
+            rows.append({**line, "null_low": -0.1, "null_high": 0.1})
         called = ("sharpens", "both rise") if sharp else ("inconclusive", "no more than between sentences")
         row = {**head, "language": own[model], "units": 50}
-        for part, at in (("supervised", value["supervised"]), ("elsewhere", OTHER), ("mass", 0.5)):
+        for part, at in (
+            *(("supervised", value["supervised"]), ("elsewhere", OTHER)),
+            *(("information", GAIN[sharp]), ("matched", MATCHED)),
+        ):
             row |= {f"{part}_change": at, f"{part}_low": at - 0.01, f"{part}_high": at + 0.01}
         verdicts.append({**row, "verdict": called[0], "reason": called[1]})
     return {"redistribution": rows, "verdicts": verdicts}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from langmerge import jackknife as shared
 from langmerge.reporting.studies import dyads
 
 RNG = np.random.default_rng(3)
@@ -134,6 +135,8 @@ def test_the_jackknife_of_a_mean_over_objects_is_its_standard_error():
     values = RNG.normal(size=12)
     low, high = dyads.jackknife(lambda kept: values[kept].mean(), 12)
     assert (low, high) == pytest.approx(stats.t.interval(0.95, 11, values.mean(), stats.sem(values)))
+    left_out = np.array([np.delete(values, k).mean() for k in range(12)])
+    assert (low, high) == pytest.approx(shared.interval(values.mean(), left_out))
     assert np.isnan(dyads.jackknife(lambda kept: values[kept].mean(), 3)).all()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 from finished_results import Finished
 
 from langmerge.reporting import figures, figures_angles, figures_models, figures_similarity
@@ -27,7 +28,7 @@ def drawn(document: Document) -> dict[str, Figure]:
 
 def test_the_whole_study_has_all_figures(drawn: dict[str, Figure]) -> None:
     assert set(drawn) == {
-        "retention", "drift", "pairs", "similarity", "angles", "maps", "usage", "grid",
+        "retention", "drift", "pairs", "similarity", "angles", "maps", "usage", "units", "grid",
         "training", "predictors", "damage", "patches_task_arithmetic", "lines", "plane", "pairs_inside", "task_vectors",
     }  # fmt: skip
 
@@ -177,7 +178,15 @@ def test_angles_are_those_of_the_table(results: Results) -> None:
     pairs = table[table.model_a.isin(trained) & table.model_b.isin(trained)]
     np.testing.assert_allclose(lines["specialist–specialist"], pairs.groupby("layer").median_degrees.mean())
     np.testing.assert_allclose(lines["random subspaces"], 60)
-    assert "16 leading" in figure.caption
+    np.testing.assert_allclose(lines["floor, specialist–specialist"], 5)
+    assert {label for label in lines if str(label).startswith("floor")} == {
+        "floor, specialist–specialist", "floor, base–specialist", "floor, merge–specialist"
+    }  # fmt: skip
+    band = ax.collections[0].get_paths()[0].vertices
+    ends = band[band[:, 0] == 0][:, 1]
+    half = 0.5 * float(scipy.stats.t.ppf(0.975, 8 - 1))  # of eight half-samples
+    assert ends.max() - ends.min() == pytest.approx(2 * half)
+    assert "16 leading" in figure.caption and "n = 64 sentences" in figure.caption
 
 
 def test_maps_show_every_model_once_and_keep_distances(results: Results) -> None:

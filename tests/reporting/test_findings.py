@@ -97,8 +97,32 @@ def test_angles_by_depth(results: Results) -> None:
 
 
 def test_neurons_in_the_middle(results: Results) -> None:
-    moved = results.table("measurements/neurons").assign(layer=(results.table("measurements/neurons").layer + 1) % 4)
-    assert findings.neurons_at_the_ends(results.with_table("measurements/neurons", moved)).verdict == NOT_REPRODUCED
+    units = results.table("measurements/units")
+    moved = units.assign(layer=(units.layer + 1) % 4)
+    assert findings.neurons_at_the_ends(results.with_table("measurements/units", moved)).verdict == NOT_REPRODUCED
+
+
+def test_claims_on_neurons_are_tested_by_the_papers_procedure(results: Results) -> None:
+    """Ranking and thresholds that fix the number in every model can neither support nor refute them."""
+    units = results.table("measurements/units")
+    paper = (units.ranking == "mount_doom") & ~units.frozen
+    assert "Mount Doom" in findings.own_language_falls(results).measured
+    assert "falls in 4 of 8" in findings.own_language_falls(results).measured
+    assert "n = 88 neurons, ranking Mount Doom" in findings.neurons_at_the_ends(results).measured
+    raised = units.assign(units=units.units.where(~paper, 30 - units.units.where(units.model != "base", 25)))
+    fewer = results.with_table("measurements/units", raised)
+    assert findings.own_language_falls(fewer).verdict == NOT_REPRODUCED
+    others = results.with_table("measurements/units", units[~paper])
+    for finding in (findings.own_language_falls(others), findings.neurons_at_the_ends(others)):
+        assert finding.verdict == NOT_TESTABLE and "mount_doom" in finding.measured
+    silent = results.with_table("measurements/units", units.assign(units=0))
+    assert findings.neurons_at_the_ends(silent).verdict == NOT_TESTABLE
+
+
+def test_ends_that_are_most_of_the_model_say_nothing(results: Results) -> None:
+    table = results.table("measurements/units")
+    few = results.with_table("measurements/units", table[table.layer < 3])
+    assert findings.neurons_at_the_ends(few).verdict == NOT_TESTABLE
 
 
 def test_an_optimum_at_the_end_of_the_grid(results: Results) -> None:

@@ -75,6 +75,19 @@ def test_the_table_of_task_vectors(results: Results) -> None:
     assert "25 % of the summed magnitude survives addition (fair signs: 50)" in table.caption
 
 
+def test_an_alignment_without_a_null_says_so(results: Results) -> None:
+    subspaces = results.table("weighing/subspaces")
+    for lost, said in ((subspaces.scope != "", "no null was drawn"), (subspaces.layer == 1, "no null in some layers")):
+        some = results.with_table("weighing/subspaces", subspaces.assign(null=subspaces.null.mask(lost)))
+        figure, table = weight_figure(some), weight_table(some)
+        assert figure is not None and table is not None
+        assert said in figure.caption
+        last = {row[-1].text for row in table.rows}
+        assert ("no null" in last) == bool(lost.all()) and ("0.20" in last) != bool(lost.all())
+    whole = weight_figure(results)
+    assert whole is not None and "no null" not in whole.caption
+
+
 # ---- landscape -----------------------------------------------------------------------------------------------------
 
 

@@ -72,7 +72,7 @@ def test_the_page_needs_nothing_else(whole: Path) -> None:
     assert "@import" not in text
     assert not re.search(r"url\((?!#)", text)
     assert len(page.ids) == len(set(page.ids)), "ids of several figures collide"
-    assert page.tags.count("svg") == 16
+    assert page.tags.count("svg") == 17
     assert 'name="viewport"' in text
 
 

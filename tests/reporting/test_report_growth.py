@@ -10,10 +10,11 @@ import pytest
 
 from langmerge import config, plan
 from langmerge.csv_files import write_csv
+from langmerge.growth import METHODS
 from langmerge.plan import result_folder
 from langmerge.reporting.figures import style
 from langmerge.reporting.studies import growth
-from langmerge.reporting.studies.growth_measures import Measures, with_roles
+from langmerge.reporting.studies.growth_measures import Measures
 from langmerge.reporting.studies.results import Samples, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,8 +86,11 @@ def write_system(system, folder, tests):
 def write_cost(job, folder, setup):
     folder.mkdir(parents=True, exist_ok=True)
     if job.rule == "grow_model":
-        facts = {"parameters_before": 1000, "parameters": 3500, "symmetry": "broken", "copy_difference": 0.43}
+        method = METHODS[job.spec["method"]]
+        facts = {"parameters_before": 1000, "parameters": 3500, "preserves": method.preserves, "symmetry": "none"}
         facts |= {"max_logit_difference": 2e-6, "relative_logit_difference": 1e-6, "kl_divergence": 0.0}
+        if method.name == "hyperclone":  # only it lays copies side by side
+            facts |= {"symmetry": "broken", "copy_difference": 0.43}
         (folder / "cost.json").write_text(json.dumps(facts))
         return
     tokens = 100 * job.spec["steps"]
@@ -152,11 +156,26 @@ def document(results):
 
 
 def measured(results):
-    return Measures(Samples(with_roles(results)))
+    return Measures(Samples(results))
 
 
 def close(sample, value):
     return sample.point == pytest.approx(value, abs=1e-9)
+
+
+def test_costs_are_means_over_seeds(document, results):
+    table = next(one for one in document.tables if one.name == "cost")
+    assert [row[0].text for row in table.rows] == list(dict.fromkeys(results.costs.name))
+    assert len(table.data) == len(results.costs) and "joules" not in table.columns
+    assert "No counter of energy" in table.caption
+
+
+def test_scores_say_their_unit_and_titles_differ(document):
+    captions = {table.name: table.caption for table in document.tables}
+    assert captions["final_minimal_pairs"].startswith("Accuracy in %")
+    assert captions["final_text"].startswith("Bits/byte, lower")
+    titles = [table.title for table in document.tables]
+    assert len(set(titles)) == len(titles)
 
 
 def test_curves_have_tokens_and_flops(measures):
@@ -205,7 +224,6 @@ def test_verdicts_follow_from_what_was_planted(document):
         "P3-5": "reproduced",
         "P3-6": "reproduced",
         "P3-7": "reproduced",
-        "P3-7b": "not testable here",
         "G1": "reproduced",
     }
     measured = {finding.name: finding.measured for finding in document.findings}
@@ -242,6 +260,9 @@ def test_tables_hold_the_planted_numbers(document):
     assert merged["1x, DARE-TIES", "de"] == pytest.approx(2.5 + 1.0)
     grown = tables["growth"]
     assert len(grown.rows) == 5 and grown.rows[0][-1].text == "broken, 0.43"
+    subsets = tables["subsets_text"].data.set_index(["setup", "languages", "method"]).loss
+    assert len(subsets) == 3 * 4 * 5 and subsets["1x", "de+tr+fr", "fisher"] == pytest.approx(0.3)
+    assert len(tables["subsets_text"].rows) == 12
     assert all(table.markdown() for table in document.tables), "headings span all columns"
     assert {"final_minimal_pairs", "merges_minimal_pairs", "forgetting_minimal_pairs"} <= set(tables)
 
@@ -280,6 +301,20 @@ def test_normalised_arithmetic_is_compared_where_both_are_made(tmp_path, monkeyp
     found = finished(tmp_path, monkeypatch, merging={"all": {"linear": {}, "task_arithmetic": {"normalize": True}}})
     finding = growth.linear_is_arithmetic(measured(found))
     assert finding.verdict == "reproduced" and "of 12 merges" in finding.measured
+
+
+@pytest.mark.parametrize(("method", "promised"), [("stack", "no"), ("dus", "no"), ("identity", "yes")])
+def test_ways_of_growing_without_copies_have_a_report(tmp_path, monkeypatch, method, promised):
+    """What promises nothing is not blamed for what it does not keep."""
+    grow = {"method": method, "parameters": {"depth": 2}}
+    results = finished(tmp_path, monkeypatch, merging={}, grow=grow, control=None)
+    assert "copy_difference" not in results.costs
+    with style():
+        document = growth.compose(results)
+    (table,) = [table for table in document.tables if table.name == "growth"]
+    assert [cell.text for cell in table.rows[0][-2:]] == [promised, "none"]
+    verdict = {finding.name: finding.verdict for finding in document.findings}["P3-1"]
+    assert verdict == ("reproduced" if promised == "yes" else "not testable here")
 
 
 def test_a_small_study_has_a_report_too(tmp_path, monkeypatch):

@@ -15,8 +15,20 @@ from langmerge import config, plan
 from langmerge.reporting.figures import style
 from langmerge.reporting.samples import Sample
 from langmerge.reporting.studies import compose
-from langmerge.reporting.studies.maintenance_claims import faster_build, find
-from langmerge.reporting.studies.maintenance_costs import Ledger, Spent, break_even, core_share, makespan, together
+from langmerge.reporting.studies.maintenance import way_table
+from langmerge.reporting.studies.maintenance_claims import find
+from langmerge.reporting.studies.maintenance_cost_claims import Conditions, faster_build, pays_off, same_work
+from langmerge.reporting.studies.maintenance_costs import (
+    Ledger,
+    Spent,
+    break_even,
+    break_even_interval,
+    core_share,
+    makespan,
+    ratio_interval,
+    together,
+    workers_used,
+)
 from langmerge.reporting.studies.maintenance_measures import (
     View,
     association,
@@ -53,6 +65,8 @@ def correct(system, language):
     found = np.arange(N) < round(planted_share(system, language) * N)
     if system["role"] == "merge" and system["scenario"] == "update" and language == "it":
         found[:40] = False
+    if system["role"] == "merge" and system["scenario"] == "retuned" and language == "de":
+        found[:20] = False  # other parameters
     return found
 
 
@@ -89,7 +103,7 @@ def write_training(folder, name):
     whole = "combined" in name
     work = JOINT if whole else CONTINUED if "continued" in name else SPECIALIST
     cost = {"cpu_seconds": work, "seconds": work / 2 if whole or "continued" in name else work, "devices": 1}
-    cost |= {"tokens": work * 100, "flops": work * 1e9, "adapter_bytes": 4000, "trainable_parameters": 1000}
+    cost |= {"tokens": work * 100, "flops": work * 1e9, "adapter_bytes": 4000, "model_bytes": 90_000}
     write(folder / "cost.json", cost)
 
 
@@ -151,8 +165,13 @@ def view(results):
 
 
 @pytest.fixture(scope="module")
-def costs(results):
-    return Ledger(results).table("ties")
+def ledger(results):
+    return Ledger(results)
+
+
+@pytest.fixture(scope="module")
+def costs(ledger):
+    return ledger.table("ties")
 
 
 def cost(costs, scenario, way, quantity):
@@ -198,8 +217,79 @@ def test_costs_of_ways_are_sums_of_measured_jobs(costs):
     assert cost(costs, "initial", "merged", "flops_ratio") == pytest.approx(50 / 30)
     assert cost(costs, "update", "merged", "work_ratio") == pytest.approx(11 / 30)
     assert cost(costs, "update", "continued", "work_ratio") == pytest.approx(12 / 30)
+    assert cost(costs, "update", "tuned", "work") == 14  # the merge that was tuned anew
     assert cost(costs, "addition", "merged", "work") == 11 and cost(costs, "addition", "combined", "work") == 30
     assert costs.joules.isna().all()
+
+
+def test_what_is_kept_takes_bytes(costs):
+    assert cost(costs, "initial", "combined", "bytes") == 4000 and cost(costs, "initial", "apart", "bytes") == 5 * 4000
+    assert cost(costs, "initial", "merged", "bytes") == 5 * 4000 + 90_000
+    assert cost(costs, "update", "continued", "bytes") == 2 * 4000
+
+
+def test_joint_training_used_both_workers(costs):
+    used = workers_used(costs)
+    assert (used[costs.way.isin(["combined", "continued"])] == 2).all()
+    assert used[~costs.way.isin(["combined", "continued"])].isna().all()
+
+
+def metered(results, merges=True, missing=""):
+    """The study's ledger on a machine that counts a joule of CPU a second of work, and 5 J a merge."""
+    joules = results.costs.cpu_seconds.where(results.costs.name != missing)
+    ledger = Ledger(replace(results, costs=results.costs.assign(cpu_joules=joules)))
+    for sweep in ledger.sweeps.values() if merges else ():
+        for spent in sweep["merges"].values():
+            spent |= {"merging_cpu_joules": 5.0, "tuning_cpu_joules": 50.0}
+    return ledger
+
+
+def test_energy_adds_up_over_trainings_and_merges(results, view):
+    ledger = metered(results)
+    costs = ledger.table("ties")
+    assert cost(costs, "initial", "apart", "joules") == 50 and cost(costs, "initial", "merged", "joules") == 55
+    assert cost(costs, "initial", "tuned", "joules") == 105 and cost(costs, "update", "combined", "joules") == 30
+    table = way_table(view, costs, ledger)
+    assert "J" in table.columns and "energy of CPU" in table.caption
+
+
+@pytest.mark.parametrize("unknown", [{"merges": False}, {"missing": "sentiment-lora-combined"}])
+def test_energy_that_is_partly_unknown_has_no_column(results, view, unknown):
+    ledger = metered(results, **unknown)
+    table = way_table(view, ledger.table("ties"), ledger)
+    assert "J" not in table.columns and "No counter" in table.caption
+    assert {len(row) for row in table.rows} == {len(table.columns)}
+
+
+def test_intervals_of_work_are_the_specialists_spread(costs):
+    """One training against one: the ratio varies by the root of twice the variance, in logarithms."""
+    here = costs[costs.group == "sentiment-lora"]
+    low, high = ratio_interval(here, 0.1, "update", "merged")
+    width = 1.96 * 0.1 * math.sqrt(2)
+    assert np.log([low, high]) == pytest.approx([math.log(11 / 30) - width, math.log(11 / 30) + width], abs=0.02)
+    # Five trainings in the build: their sum varies less.
+    low, high = ratio_interval(here, 0.1, "initial", "merged")
+    assert math.log(high / low) == pytest.approx(2 * 1.96 * 0.1 * math.sqrt(1 + 1 / 5), rel=0.06)
+    assert ratio_interval(here, float("nan"), "update", "merged") == pytest.approx((11 / 30, 11 / 30))
+
+
+def test_break_even_is_drawn_with_its_costs(costs):
+    here = costs[costs.group == "sentiment-lora"]
+    assert break_even_interval(here, 0.0) == pytest.approx((21 / 19, 21 / 19))
+    low, high = break_even_interval(here, 0.1)
+    assert 0 < low < 21 / 19 < high < float("inf")
+
+
+def test_the_spread_of_a_pace_is_within_tasks(results):
+    """Tasks of different paces do not differ by chance."""
+    costs = results.costs.assign(cpu_seconds=results.costs.cpu_seconds * np.where(
+        results.costs.name.str.startswith("sentiment"), 7.0, 1.0))  # fmt: skip
+    assert Ledger(replace(results, costs=costs)).noise() == pytest.approx(0)
+    spanish = np.where(results.costs.name == "sentiment-lora-es", math.e, 1.0)
+    off = Ledger(replace(results, costs=results.costs.assign(cpu_seconds=results.costs.cpu_seconds * spanish)))
+    squares = (1 - 1 / 5) ** 2 + 4 * (1 / 5) ** 2  # one of five logarithms is 1, the others are 0
+    groups = len(results.select(role="specialist", scenario="initial").group.unique())
+    assert off.noise() == pytest.approx(math.sqrt(squares / (4 * groups)))
 
 
 def test_break_even_by_hand(costs):
@@ -253,8 +343,8 @@ def test_association_is_within_groups():
 # ---- findings ------------------------------------------------------------------------------------------------------
 
 
-def test_planted_verdicts(view, costs):
-    found = {finding.name: finding for finding in find(view, costs)}
+def test_planted_verdicts(view, costs, ledger):
+    found = {finding.name: finding for finding in find(view, costs, ledger)}
     verdicts = {name: finding.verdict for name, finding in found.items()}
     assert verdicts == {
         "P2-1": "reproduced",  # causal choice and summarization equal, sentiment not
@@ -273,7 +363,7 @@ def test_planted_verdicts(view, costs):
         "P2-8": "reproduced",
     }
     assert "en, Sentiment, LoRA: −20" in found["P2-2"].measured
-    assert "0.37" in found["P2-5c"].measured and "2 updates on by work" in found["P2-5f"].measured
+    assert "0.37" in found["P2-5c"].measured and "after 2 updates by work" in found["P2-5f"].measured
 
 
 def test_spill_over_names_the_language_that_moved(view):
@@ -285,6 +375,9 @@ def test_spill_over_names_the_language_that_moved(view):
     assert table.loc[("Merge again, TIES", "de")].changed == 0 and np.isfinite(moved.low)
     assert np.isnan(table.loc[("Merge again, TIES", "es")].p_holm)  # updated itself: not a spill-over
     assert table.loc[("All anew", "it")].change == 0
+    # What other parameters do stands in a row of its own.
+    assert table.loc[("Tune and merge again, TIES", "de")].changed == pytest.approx(20 / N)
+    assert table.loc[("Tune and merge again, TIES", "it")].changed == 0
 
 
 def test_changed_answers_count_items(view):
@@ -318,9 +411,32 @@ def test_wall_clock_of_a_shared_machine_decides_nothing(results, costs):
     busy = results.costs.assign(seconds=results.costs.seconds * 4)
     assert core_share(replace(results, costs=busy)) == pytest.approx(0.25)
     assert math.isnan(core_share(replace(results, costs=busy.assign(peak_gpu_memory_bytes=1.0))))
-    found = faster_build(costs, 0.25)
+    found = faster_build(costs, Conditions(2, 0.25))
     assert found.verdict == "inconclusive" and "25% of a core" in found.measured
-    assert faster_build(costs, float("nan")).verdict == faster_build(costs, 1.0).verdict == "not reproduced"
+    alone = [faster_build(costs, Conditions(2, share)).verdict for share in (float("nan"), 1.0)]
+    assert alone == ["not reproduced", "not reproduced"]
+
+
+def test_joint_training_that_left_workers_idle_decides_nothing(costs):
+    """As when two threads did the work of one: its wall-clock doubles, and merging seems to save half."""
+    joint = costs.way == "combined"
+    idle = costs.assign(wall=costs.wall.where(~joint, 30.0), wall_ratio=costs.wall / 30.0)
+    found = faster_build(idle, Conditions(2, 1.0))
+    assert found.verdict == "inconclusive" and "kept 1.0 of 2 workers busy" in found.measured
+    quick = costs.assign(wall_ratio=0.5)
+    assert faster_build(quick, Conditions(2, 1.0)).verdict == "reproduced"
+
+
+def test_work_that_flops_contradict_decides_nothing(costs):
+    """A joint training whose processes waste work makes merging look cheap; FLOPs tell."""
+    wasteful = costs.assign(work=costs.work.where(costs.way != "combined", 300.0))
+    wasteful["work_ratio"] = wasteful.work / 300.0
+    same = wasteful.assign(flops_ratio=1.0)
+    assert same_work(same, Conditions(2, 1.0)).verdict == "inconclusive"
+    both = same.assign(work=np.where(costs.way == "combined", 50.0, costs.work))
+    assert same_work(both, Conditions(2, 1.0)).verdict == "reproduced"
+    dear = wasteful.assign(flops=np.where(costs.way == "merged", 1e12, costs.flops))
+    assert pays_off(dear, Conditions(2, 1.0)).verdict == "inconclusive"
 
 
 def test_variants_stand_in_a_table_of_their_own(results, view, costs):

@@ -173,6 +173,13 @@ def test_cka_table_takes_the_right_layers_and_pairs(results: Results) -> None:
     row = table.data.query("group == 'from-en' and span == 'target' and pair == 'specialist–specialist'").iloc[0]
     assert row["last"] == pytest.approx(1 - 0.12 * 16 / 4, abs=0.01)
     assert row.third == pytest.approx(1 - 0.12 / 4, abs=0.01)
+    assert (row.drop_sink - row["last"], row.zscore - row["last"]) == pytest.approx((0.02, 0.04), abs=0.005)
+    assert row.biased == pytest.approx(0.99)
+    # Specialists come second to fifth among the models, the last layer has 40 more
+    assert row.effective_rank == pytest.approx(40 + 2.5)
+    assert [c.text for c in table.rows[0]][-5::4] == ["0.990", "42.5"]
+    without = tables_models.cka_table(results.with_table("measurements/similarity", pd.DataFrame()))
+    assert without is not None and {row[-1].text for row in without.rows} == {EMPTY}
     kinds = tables_models.cka_of(results).groupby("pair").size()
     assert set(kinds.index) == {"specialist–specialist", "base–specialist", "merge–specialist", "other"}
 

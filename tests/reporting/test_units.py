@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 from finished_results import Finished
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
@@ -38,6 +39,7 @@ from langmerge.reporting.figures_units import flow_figure, site_figure, units_fi
 from langmerge.reporting.load import Results, load
 from langmerge.reporting.table import Table
 from langmerge.reporting.tables_ablation import ablation_heading, ablation_table
+from langmerge.reporting.tables_rankings import ranking_table
 from langmerge.reporting.tables_redistribution import (
     redistribution_heading,
     redistribution_table,
@@ -58,6 +60,7 @@ FIGURES: dict[str, Callable[[Results], Figure | None]] = {
 TABLES: dict[str, Callable[[Results], Table | None]] = {
     "units": unit_table,
     "embedding_rows": embedding_table,
+    "rankings": ranking_table,
     "redistribution": redistribution_table,
     "ablation": ablation_table,
 }
@@ -230,6 +233,36 @@ def test_unit_table(results: Results) -> None:
     assert "few tokens" in table.caption
 
 
+def test_rankings_by_thresholds_in_every_model(results: Results) -> None:
+    table = ranking_table(results)
+    assert table is not None
+    head = ["Base", "Joint", "Linear", "Task arithmetic", *LANGUAGES]
+    assert table.columns == ["Direction", "Span", "Ranking", "Thresholds", *head]
+    assert table.spans == [("All languages", 4), ("Own language, base→specialist", len(LANGUAGES))]
+    texts = [[c.text for c in row] for row in table.rows]
+    assert [row[1:4] for row in texts[4:8]] == [
+        *(
+            ["target", ranking, t]
+            for ranking in ("mutual information", "LAPE")
+            for t in ("of the base", "of each model")
+        )
+    ]
+    assert [texts[i][0] for i in table.rules] == ["en→xx", "xx→en", "xx→en"]
+
+    def total(model: str, *codes: str) -> int:
+        return sum(units_of(model, "from-en", code, layer) for code in codes for layer in range(LAYERS))
+
+    frozen = texts[4]
+    assert frozen[4:6] == [str(total(model, *LANGUAGES)) for model in ("base", "joint")]
+    own = {code: model for model, code in specialists("from-en").items()}
+    assert frozen[8:] == [f"{total('base', code)}→{total(own[code], code)}" for code in LANGUAGES]
+    assert texts[5][4] == str(900 * LAYERS * len(LANGUAGES))
+    units = results.table("measurements/units")
+    silent = units.assign(units=units.units.where(units.span == "target", 0))
+    shown = ranking_table(results.with_table("measurements/units", silent))
+    assert shown is not None and {row[1].text for row in shown.rows} == {"target"}
+
+
 def test_equal_texts_share_the_rows_of_tokens(results: Results) -> None:
     table = embedding_table(results)
     assert table is not None
@@ -249,24 +282,38 @@ def test_equal_texts_share_the_rows_of_tokens(results: Results) -> None:
 
 def test_changes_of_shares_lie_before_their_null(drawn: dict[str, Figure]) -> None:
     figure = drawn["redistribution"]
-    ax = panel(figure, "xx→en: share of the base's units")
+    ax = panel(figure, "xx→en: shares in own units")
     assert [text.get_text() for text in ax.get_yticklabels()] == [f"{code}→en" for code in LANGUAGES]
     found = points(ax)
     spanish = {round(x, 9) for (x, y), look in found.items() if round(y) == 0 and look == shade(0)}
     assert spanish == {100 * OWN, 0.0, 100 * OTHER}
-    turkish = {round(x, 9) for (x, y) in found if round(y) == 2}
+    turkish = {round(x, 9) for (x, y), look in found.items() if round(y) == 2 and look == shade(2)}
     assert turkish == {100 * OWN, 100 * OTHER}  # no related language
     ends = np.concatenate([band.get_paths()[0].vertices[:, 0] for band in ax.collections if len(band.get_paths()) == 1])
     assert {-0.5, 0.5} <= set(np.round(ends, 9))
+
+
+def test_crosses_are_the_matched_units_that_were_subtracted(drawn: dict[str, Figure]) -> None:
+    figure = drawn["redistribution"]
+    for title, matched, roles in (("xx→en: shares in own units", 2.0, 8), ("information in own units", -20.0, 3)):
+        crosses = [line for line in panel(figure, title).lines if line.get_marker() == "x"]
+        assert [line.get_xdata()[0] for line in crosses] == pytest.approx([matched] * roles)
+    assert "crosses: what was subtracted" in figure.caption
+
+
+def test_information_of_the_own_units_bears_the_verdict(drawn: dict[str, Figure]) -> None:
+    ax = panel(drawn["redistribution"], "information in own units", 1)
+    found = {(round(y), look): x for (x, y), look in points(ax).items() if look in map(shade, range(3))}
+    assert found == pytest.approx({(k, shade(k)): 50 for k in range(len(LANGUAGES))})
     assert [text.get_text() for text in ax.texts] == ["sharpens"] * len(LANGUAGES)
     assert all(text.get_fontweight() == "bold" for text in ax.texts)
-    out = panel(figure, "en→xx: share of the base's units")
+    out = panel(drawn["redistribution"], "information in own units")
     assert [text.get_text() for text in out.texts] == ["inconclusive"] * len(LANGUAGES)
     assert all(text.get_fontweight() == "normal" for text in out.texts)
 
 
 def test_mutual_information_of_every_model_and_the_permuted_floor(drawn: dict[str, Figure]) -> None:
-    ax = panel(drawn["redistribution"], "xx→en: mutual information")
+    ax = panel(drawn["redistribution"], "information in all units", 1)
     assert [text.get_text() for text in ax.get_yticklabels()] == [
         *("Base", "es→en", "de→en", "tr→en", "Joint", "Linear", "Task arithmetic")
     ]
@@ -284,7 +331,8 @@ def test_verdicts_in_words_and_numbers(results: Results) -> None:
     table = redistribution_table(results)
     assert table is not None
     assert [cell.text for cell in table.rows[3]] == [
-        *("xx→en", "es", "sharpens", "50", "+3.0", "[2.0, 4.0]", "−1.0", "[−2.0, 0.0]", "+50.0", "[49.0, 51.0]")
+        *("xx→en", "es", "sharpens", "50", "+3.0", "[2.0, 4.0]", "+2.0"),
+        *("−1.0", "[−2.0, 0.0]", "+50.0", "[49.0, 51.0]"),
     ]
     assert table.rows[3][2].bold and not table.rows[0][2].bold
     assert table.rules == [3]
@@ -295,18 +343,20 @@ def test_several_seeds_have_the_verdict_of_the_replication(results: Results) -> 
     both = results.with_table("measurements/verdicts", pd.concat([rows, rows.assign(seed=2)], ignore_index=True))
     both = Results(**{**vars(both), "spec": {"study": {**results.study, "seeds": [1, 2]}}})
     own = rows[(rows.model == "es-en") & (rows.span == "source")]
-    again = own.drop(columns="seed").assign(verdict="inconclusive", reason="other seeds differ", mass_change=0.25)
+    again = own.drop(columns="seed").assign(
+        verdict="inconclusive", reason="other seeds differ", information_change=0.25
+    )
     both = both.with_table("replication/replication", again.assign(seeds=2, agreeing=0))
     found = verdicts(both).set_index(["group", "model"])
     row = found.loc[("to-en", "es-en")]
-    assert (row.verdict, row.mass_change, row.seeds, row.agreeing) == ("inconclusive", 0.25, 2, 0)
+    assert (row.verdict, row.information_change, row.seeds, row.agreeing) == ("inconclusive", 0.25, 2, 0)
     assert found.loc[("to-en", "de-en")].verdict == "sharpens"
     table = redistribution_table(both)
     assert table is not None
     assert table.rows[3][2].text == "inconclusive (0/2)" and table.rows[4][2].text == "sharpens (2/2)"
     figure = redistribution_figure(both)
     assert figure is not None and "of all seeds together" in figure.caption
-    assert panel(figure, "xx→en: share of the base's units").texts[0].get_text() == "inconclusive"
+    assert panel(figure, "information in own units", 1).texts[0].get_text() == "inconclusive"
 
 
 # ---- ablation ------------------------------------------------------------------------------------------------------
@@ -374,11 +424,12 @@ def test_similarity_of_models_by_kind_of_pair(drawn: dict[str, Figure]) -> None:
     np.testing.assert_allclose(lines["base–specialist"], 1 - np.array(falls))
 
 
-def test_bands_of_cka_are_those_of_its_standard_error(drawn: dict[str, Figure]) -> None:
+def test_bands_of_cka_are_those_of_its_standard_error(drawn: dict[str, Figure], results: Results) -> None:
     ax = panel(drawn["similarity"], "debiased CKA")
     band = ax.collections[0].get_paths()[0].vertices
     at_zero = band[band[:, 0] == 0][:, 1]
-    assert (at_zero.min(), at_zero.max()) == pytest.approx((0.9 - 0.0196, 0.9 + 0.0196))
+    half = 0.01 * float(scipy.stats.t.ppf(0.975, results.study["analysis"]["blocks"] - 1))
+    assert (at_zero.min(), at_zero.max()) == pytest.approx((0.9 - half, 0.9 + half))
 
 
 def test_cka_alone_is_explained_alone(results: Results) -> None:

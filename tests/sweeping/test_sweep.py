@@ -205,6 +205,18 @@ def test_a_single_candidate_is_not_tried(study):
     assert set(tuned.scored.summaries()["test"]) == {"en-es", "en-de"}
 
 
+@pytest.mark.parametrize("best", [0, 1, 2])
+def test_a_merge_may_take_the_parameters_that_were_chosen_for_another(study, best):
+    """Whatever its own dev score is: the candidate at the place of the chosen one, and nothing is tried."""
+    kept = merge("kept", "task_arithmetic", ["en-es"], [{"scale": s} for s in SCALES])
+    kept |= {"parameters_of": "ta"}
+    plant(study, TUNED, best)
+    first, second = study.sweep(TUNED, kept)
+    assert first.recipe.parameters["scale"] == second.recipe.parameters["scale"] == SCALES[best]
+    assert second.trials == [] and list(second.recipe.models) == ["en-es"]
+    assert second.scored.summaries() == study.score(study.candidate(kept, best), kept["report"])
+
+
 def test_a_reference_is_the_chosen_candidate(study):
     """The patch has the specialist's last layer and everything else of the tuned merge."""
     plant(study, TUNED, 2)

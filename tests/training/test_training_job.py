@@ -8,7 +8,9 @@ import sys
 import time
 
 import pytest
+import safetensors
 import torch
+from safetensors.torch import save_file
 
 from langmerge.models import load_model, training_flops_per_token
 from langmerge.provenance import InputError, canonical, read_manifest, sha256_file
@@ -246,10 +248,49 @@ def test_input_errors_name_what_is_wrong(recipe, inputs, train, tmp_path):
 @pytest.mark.slow
 def test_two_processes_learn_what_one_does(recipe, inputs, undisturbed, tmp_path, train):
     one = train(recipe, inputs, tmp_path / "one")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "langmerge.training",
-               "--spec", canonical(recipe), "--out", str(tmp_path / "two"),
-               "--inputs", canonical({name: str(folder) for name, folder in inputs.items()})]  # fmt: skip
-    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    for out in ("two", "again"):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+                   "-m", "langmerge.training", "--spec", canonical(recipe), "--out", str(tmp_path / out),
+                   "--inputs", canonical({name: str(folder) for name, folder in inputs.items()})]  # fmt: skip
+        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert outputs(tmp_path / "two") == outputs(tmp_path / "again")
     torch.testing.assert_close(final(tmp_path / "two"), final(one), rtol=1e-2, atol=1e-4)
     cost = [json.loads((folder / "cost.json").read_text()) for folder in (one, tmp_path / "two")]
     assert cost[1]["devices"] == 2 and cost[0]["tokens"] == cost[1]["tokens"]
+
+
+def test_what_other_processes_use_is_counted(recipe, inputs, tmp_path, monkeypatch):
+    run, _ = prepare(check(Settings, recipe, "train"), inputs, tmp_path, "")
+    run.cluster = loop.Cluster(torch.device("cpu"), size=3)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda values: values.mul_(3))  # the others used as much
+    run.earlier = loop.Ledger(seconds=7.0, cpu_seconds=100.0)
+    run._count()
+    own = run.own.cpu_seconds
+    assert own > 0 and run.ledger.cpu_seconds == pytest.approx(100 + 3 * own)
+    assert run.elsewhere() == {"seconds": 7.0, "cpu_seconds": pytest.approx(100 + 2 * own)}
+
+
+def test_a_resumed_run_counts_what_was_used_before_it_was_stopped(recipe, inputs, train, tmp_path, monkeypatch):
+    recipe = {**recipe, "checkpoint_seconds": 1e-9}
+    step = Run._step
+
+    def dying(self, number):
+        if number == 6:
+            raise ZeroDivisionError
+        return step(self, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_step", dying)
+        with pytest.raises(ZeroDivisionError):
+            train(recipe, inputs, tmp_path / "m")
+    file = tmp_path / ".m.work" / state.FILE
+    with safetensors.safe_open(file, framework="pt") as kept:
+        meta = json.loads(kept.metadata()["state"])
+        tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
+    assert meta["cpu_seconds"] > 0 and meta["seconds"] > 0
+    meta |= {"seconds": 1000.0, "cpu_seconds": 2000.0, "gpu_joules": 30.0, "cpu_joules": 40.0}
+    save_file(tensors, file, metadata={"state": json.dumps(meta)})
+    cost = json.loads((train(recipe, inputs, tmp_path / "m") / "cost.json").read_text())
+    assert cost["resumed"] and 1000 < cost["training_seconds"] <= cost["seconds"] < 1100
+    assert 2000 < cost["cpu_seconds"] < 2100
+    assert cost.get("cpu_joules", 41.0) > 40 and "gpu_joules" not in cost  # unknown in one part, unknown in all

@@ -2,7 +2,6 @@ import io
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from langmerge.training.energy import Energy
 from langmerge.training.progress import Curves, Progress
 
 
@@ -39,33 +38,3 @@ def test_curves_are_read_by_tensorboard(tmp_path):
 def test_no_folder_no_curves():
     with Curves(None) as curves:
         curves.add(1, loss=0.0)
-
-
-class Counter:
-    """A stand-in for NVML: the counter runs 2.5 J further at each reading."""
-
-    def __init__(self):
-        self.millijoules = 1e6
-
-    def nvmlInit(self):
-        pass
-
-    def nvmlDeviceGetHandleByUUID(self, uuid):
-        return uuid
-
-    def nvmlDeviceGetTotalEnergyConsumption(self, handle):
-        self.millijoules += 2500
-        return self.millijoules
-
-
-def test_energy_is_the_counters_difference(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pynvml", Counter())
-    energy = Energy("GPU-1")
-    assert energy.joules() == 2.5
-    assert energy.joules() == 5.0
-
-
-def test_energy_is_left_out_where_nothing_tells_it(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pynvml", None)
-    assert Energy("GPU-1").joules() is None
-    assert Energy(None).joules() is None

@@ -29,7 +29,7 @@ def rows(path):
     """A table as a list of rows with numbers as floats, empty cells as NaN."""
 
     def value(name, text):
-        if name in ("value", "low", "high", "n", "null", "null_sd"):
+        if name in ("value", "low", "high", "n", "null", "null_n", "null_sd"):
             return float(text) if text else float("nan")
         return text
 

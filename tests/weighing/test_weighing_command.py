@@ -267,7 +267,7 @@ def test_a_3b_model_takes_less_than_2_gb(svd):
 
 
 def test_the_prediction_grows_with_the_products():
-    small, large = (predicted_bytes([(n, n)], 3, 1, Settings(svd="exact")) for n in (1200, 2400))
+    small, large = (predicted_bytes([(n, n)], 3, 1, Settings(svd="exact", draws=0)) for n in (1200, 2400))
     products = 4 * (9 + 1 + 4 + 6)  # bytes: float32; 9 pairs with a specialist, the merge, 4 bases, work space
     assert large - small == products * (2400**2 - 1200**2)
 

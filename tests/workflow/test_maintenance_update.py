@@ -78,6 +78,15 @@ def test_nothing_is_left_to_do(upkeep):
     assert (upkeep.folder / "results/upkeep/report/report.html").stat().st_size > 10_000
 
 
+def test_joint_trainings_are_measured_on_as_many_processes_as_specialists_are(upkeep):
+    """So that the wall-clock of both ways is that of two busy cores."""
+    folder = upkeep.folder / "results/upkeep/models/trained/seed1"
+    costs = {name: json.loads((folder / f"causal_choice-lora-{name}/cost.json").read_text()) for name in NAMES}
+    devices = {name: cost["devices"] for name, cost in costs.items()}
+    joint = ("combined", "combined-updated", "continued-update")
+    assert devices == {name: 2 if name in joint else 1 for name in NAMES}
+
+
 def test_new_items_of_a_language_leave_the_others_and_the_base(upkeep):
     with (upkeep.folder / "items/es.train.jsonl").open("a") as file:
         file.write(items(4, "nuevo"))

@@ -88,7 +88,7 @@ def observation(
     parts = {
         "events": 4 * directions * SPANS * blocks * units,
         "sums": 8 * directions * SPANS * units,
-        "thresholds": 4 * units * (1 + max(0, bins - 1)),
+        "thresholds": 4 * units * (3 if bins else 1),
         "histograms": 2 * directions * SPANS * units * bins,
         "rows": 4 * directions * SPANS * blocks * vocabulary,
     }

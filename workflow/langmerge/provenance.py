@@ -188,6 +188,7 @@ class Result:
         self.folder = temporary  # write the files here
         self.inputs: dict[str, str] = {}  # name -> SHA-256
         self.cost: dict[str, Any] = {}  # tokens, flops, ...
+        self.elsewhere: dict[str, float] = {}  # seconds and cpu_seconds spent by other processes on this result
 
     def read(self, name: str, folder: Path) -> Path:
         """Note a result's folder (or one inside it) as an input, by its files' hashes in the manifest; return it."""
@@ -228,8 +229,8 @@ def result(folder: Path, spec: Any, code: str, environment: str) -> Iterator[Res
         write_json(
             temporary / COST,
             {
-                "seconds": round(time.time() - started, 3),
-                "cpu_seconds": round(time.process_time() - cpu, 3),
+                "seconds": round(time.time() - started + job.elsewhere.get("seconds", 0.0), 3),
+                "cpu_seconds": round(time.process_time() - cpu + job.elsewhere.get("cpu_seconds", 0.0), 3),
                 "peak_memory_bytes": peak_memory(),
                 "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
                 "machine": platform.machine(),

@@ -185,12 +185,22 @@ def job_gpus(wildcards):
     return min(JOBS[wildcards.folder].gpus, GPUS)
 
 
-def job_launcher(wildcards):
-    """How a job is started: alone, with GPUs of its own where there are several, with one process for each of them."""
+def job_launcher(wildcards, threads):
+    """How a job is started: alone, with GPUs of its own where there are several, with one process for each of them.
+
+    On a machine without GPUs a training that asks for several of them and as many threads has a process for each too.
+    """
     gpus = job_gpus(wildcards)
     own = f"python -m langmerge.devices {gpus} -- " if gpus and GPUS > 1 else ""
     if gpus > 1:
         return f"{own}torchrun --standalone --nproc-per-node {gpus} -m"
+    workers = min(JOBS[wildcards.folder].gpus, threads)
+    if not GPUS and workers > 1:
+        # As on so many GPUs: small models get nothing from more threads. All of these are forks of the server.
+        start = "python -m langmerge.forkserver"
+        own = f"OMP_NUM_THREADS={threads // workers}"
+        run = f"{start} torch.distributed.run --standalone --no-python --nproc-per-node {workers}"
+        return f"{own} {run} {start}"
     return f"{own}python -m langmerge.forkserver"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from langmerge.analysis import neurons
+from langmerge.analysis.matching import nearest
 from langmerge.analysis.neurons import Ranking
 from langmerge.analysis.observations import read_counts, read_summary
 from langmerge.pairs import Direction
@@ -15,7 +16,6 @@ from langmerge.provenance import InputError
 from langmerge.spans import SPANS
 
 SITE = "mlp_gate"
-NEAREST = 10  # units of similar frequency among which a match is drawn
 
 
 def language_span(directions: Sequence[Direction], pivot: str) -> str:
@@ -72,9 +72,7 @@ def matched(chosen: np.ndarray, free: np.ndarray, frequency: np.ndarray, generat
                 "them with; lower `top`"
             )
         for unit in generator.permutation(units):
-            distance = np.abs(frequency[layer, pool] - frequency[layer, unit])
-            nearest = np.argsort(distance, kind="stable")[:NEAREST]
-            place = generator.choice(nearest)
+            place = generator.choice(nearest(frequency[layer, pool], frequency[layer, [unit]])[0])
             found[layer, pool[place]] = True
             pool = np.delete(pool, place)
     return found

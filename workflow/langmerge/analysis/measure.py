@@ -63,6 +63,7 @@ def write_pairs(spec: Mapping[str, Any], summary: Summary, folders: Mapping[str,
     distances in each direction.
     """
     labels, device, layers = list(spec["models"]), models.device(), summary.layers
+    floored = representations.trained_pairs(labels, spec["baseline"], list(map(str, summary.directions)))
     similar: list[Row] = []
     angular: list[Row] = []
     maps: list[Row] = []
@@ -74,7 +75,7 @@ def write_pairs(spec: Mapping[str, Any], summary: Summary, folders: Mapping[str,
                 stack = torch.stack(states).to(device)
                 place = (direction, span, layer, layers)
                 similar += tables.cka_rows(*place, labels, stack, block, spec["permutations"], spec["seed"])
-                found = angles.compare(stack, block, spec["seed"])
+                found = angles.compare(stack, block, spec["seed"], floored)
                 angular += tables.angle_rows(*place, labels, found)
                 if layer in angles.map_layers(layers):
                     maps += tables.map_rows(direction, span, layer, labels, found.distance)
@@ -130,7 +131,7 @@ class UnitTables:
         self, head: Row, ranking: neurons.Ranking, data: LeftOut, base: units.Reference, first: bool
     ) -> None:  # fmt: skip
         languages, rows = self._languages, self.rows
-        for frozen in (True, False) if ranking.several else (True,):
+        for frozen in (True, False):
             known = first and frozen
             found = base.selection if known else select(data, ranking, base.thresholds if frozen else None)
             here = {**head, "frozen": frozen}

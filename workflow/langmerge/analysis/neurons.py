@@ -22,10 +22,10 @@ from langmerge.provenance import InputError
 class Ranking:
     """How units become language units.
 
-    ``top`` is the share of units that is selected. ``bar`` is a quantile of all probabilities: a unit belongs to a
-    language only if it fires more often than that. ``filter`` likewise: a unit that passes it in no language ranks
-    last. ``several`` units may belong to several languages, otherwise only to the one in which they fire most (or have
-    the highest score, where each language has its own).
+    ``top`` is the share of units that is selected where thresholds are fitted. ``bar`` is a quantile of all
+    probabilities: a unit belongs to a language only if it fires more often than that. ``filter`` likewise: a unit that
+    passes it in no language ranks last. ``several`` units may belong to several languages, otherwise only to the one in
+    which they fire most (or have the highest score, where each language has its own).
     """
 
     name: str
@@ -108,13 +108,13 @@ def _quantile(p: np.ndarray, share: float) -> float:
 class Thresholds:
     """Values that a ranking compares with: ``filter`` and ``bar`` on probabilities, ``cut`` on scores.
 
-    ``cut`` is None but for the presets: always the same share of units is selected, so that sets stay comparable in
-    size.
+    The ``cut`` is the score of the last unit within the ranking's share. Frozen at the baseline's, a model with fewer
+    selective units has smaller sets; fitted to each model, sets of rankings without ``several`` are equally large.
     """
 
     filter: float
     bar: float
-    cut: float | None
+    cut: float
 
 
 def _scores(p: np.ndarray, tokens: np.ndarray, ranking: Ranking, filter_value: float) -> np.ndarray:
@@ -139,7 +139,7 @@ def _cut(scores: np.ndarray, top: float) -> float:
 def fit_thresholds(p: np.ndarray, tokens: np.ndarray, ranking: Ranking) -> Thresholds:
     """Thresholds from the units ``p`` [K, ...] of one model: of the base, to be frozen, or of each model itself."""
     filter_value = _quantile(p, ranking.filter)
-    cut = _cut(_scores(p, tokens, ranking, filter_value), ranking.top) if ranking.several else None
+    cut = _cut(_scores(p, tokens, ranking, filter_value), ranking.top)
     return Thresholds(filter_value, _quantile(p, ranking.bar), cut)
 
 
@@ -150,10 +150,22 @@ def language_units(p: np.ndarray, tokens: np.ndarray, ranking: Ranking, threshol
     equally in all languages is never selected, however few units are better.
     """
     scores = _scores(p, tokens, ranking, thresholds.filter)
-    cut = _cut(scores, ranking.top) if thresholds.cut is None else thresholds.cut
+    return _chosen(p, scores, ranking, thresholds)
+
+
+def part_units(p: np.ndarray, tokens: np.ndarray, ranking: Ranking, thresholds: Thresholds) -> np.ndarray:
+    """:func:`language_units` of a part of the sentences: with its own ``cut``, and all else as in ``thresholds``.
+
+    Scores of fewer tokens scatter more, so that more units without selectivity would pass a cut from all sentences.
+    """
+    scores = _scores(p, tokens, ranking, thresholds.filter)
+    return _chosen(p, scores, ranking, replace(thresholds, cut=_cut(scores, ranking.top)))
+
+
+def _chosen(p: np.ndarray, scores: np.ndarray, ranking: Ranking, thresholds: Thresholds) -> np.ndarray:
     # Where all languages read alike (the source, before any tag), all scores tie; no unit is selective then
     nothing = -np.log(len(p)) + 1e-9 if ranking.several else 1e-9 if ranking.name != "mutual_information" else 0.0
-    selected = (scores >= cut) & (scores > nothing)
+    selected = (scores >= thresholds.cut) & (scores > nothing)
     if ranking.several:
         return selected & (p > thresholds.bar)
     most = np.arange(len(p)).reshape(-1, *[1] * (p.ndim - 1)) == p.argmax(0)
@@ -201,7 +213,7 @@ def split_half(
         halves = [order[: len(order) // 2], order[len(order) // 2 :]]
         sums = [(counts[:, half].sum(1), tokens[:, half].sum(1)) for half in halves]
         if all((n > 0).all() for _, n in sums):
-            a, b = (language_units(probabilities(c, n), n, ranking, thresholds) for c, n in sums)
+            a, b = (part_units(probabilities(c, n), n, ranking, thresholds) for c, n in sums)
             values.append(jaccard(a, b))
     if not values:
         return np.full(len(counts), np.nan)

@@ -61,7 +61,8 @@ def read_counts(folder: Path, site: str) -> Counts:
 
 def read_histogram(folder: Path, site: str) -> np.ndarray:
     """Sentences by mean value, int [D, S, layer, unit, bin]; bins ascend, with edges that the baseline fixed."""
-    return _tensor(folder / "counts.safetensors", f"{site}/histogram", "set `bins` to observe it").numpy()
+    mend = "set `analysis.histograms` to observe it"
+    return _tensor(folder / "counts.safetensors", f"{site}/histogram", mend).numpy()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 A unit's mean value over a span ranks the sentences of all languages; those of language k are the positives (Kojima et
 al., arXiv 2404.02431, section 3). Sentences in one bin are taken for tied, so B bins stand for the whole ranking.
+Histograms are not kept by block of sentences, and units read the same sentences, so that they cannot be resampled one
+by one: this ranking has no intervals.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 A measure is one number for an unordered pair of languages: of their two specialists, of the two languages in the base,
 or of one number for each language their ``mean`` and their ``gap`` (absolute difference). Where a table has layers, the
 ``mean`` over them (and for some the ``last``); where it has directions, the mean over those of the pair's languages.
-Numbers of single layers and modules stay out: each would be one more test.
+Numbers of single layers and modules, of further rankings and sites of units stay out: each would be one more test. So
+do flows of units, which are of a model and two languages.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Table:
 
 
 MODELS, LANGUAGES = ("model_a", "model_b"), ("language_a", "language_b")
+UNITS = {"site": ("mlp_gate",), "ranking": ("mutual_information",)}
 WHOLE, BASE, RAW = {"scope": ("global",)}, {"model": ("base",)}, {"variant": ("raw",)}
 
 TABLES = (
@@ -76,12 +78,20 @@ TABLES = (
     ),
     Table(
         "measurements", "similarity", "representations", MODELS, names=("measure", "span"),
-        where={**RAW, "measure": ("mutual_neighbours",)}, layers=("mean",), directed=True,
+        where={**RAW, "measure": ("mutual_neighbours", "procrustes")}, layers=("mean",), directed=True,
     ),
     Table("measurements", "usage", "neurons", MODELS, {"nua": "usage"}, ("span",), layers=("mean",)),
     Table(
         "measurements", "languages", "languages_in_base", LANGUAGES, names=("measure",), layers=("mean", "last"),
-        where={**BASE, **RAW, "pool": ("mean",), "measure": ("cka", "anc", "mutual_neighbours")},
+        where={**BASE, **RAW, "pool": ("mean",), "measure": ("cka", "anc", "mutual_neighbours", "procrustes")},
+    ),
+    Table(
+        "measurements", "overlaps", "units_in_base", LANGUAGES, {"jaccard": "jaccard"}, ("span",),
+        {**BASE, **UNITS, "frozen": ("True",)},
+    ),
+    Table(
+        "measurements", "turnovers", "units_of_other_language", ("model", "language"), {"jaccard": "kept"}, ("span",),
+        UNITS,
     ),
     Table("landscape", "barriers", "landscape", MODELS, names=("measure",), where={"language": ("mean",)}),
     Table("landscape", "fisher", "fisher", LANGUAGES, names=("measure", "at"), where={"layer": ("all",)}),

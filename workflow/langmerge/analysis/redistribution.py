@@ -1,14 +1,16 @@
 """Does fine-tuning sharpen the units of its language, or hand them to other languages?
 
 E_k = p_k / sum_j p_j is a unit's share of language k. Over units U that were selective in the baseline b, dE_k =
-mean_U (E_k^f - E_k^b) of a fine-tuned model f. Sharpening predicts dE_s > 0 for the supervised language s and more
-mutual information (MI) of firing and language; redistribution (arXiv 2604.02881) predicts dE_s < 0, a gain elsewhere,
-and about as much MI as before. Less of both is neither: units that blur towards 1 / K lose E_s too.
+mean_U (E_k^f - E_k^b) of a fine-tuned model f. A model that fires more in a language raises dE of all units, so
+dE of units that changed as matched units in no language's set did (:mod:`.matching`) is subtracted: the rest is the
+*excess*. Let U be the units of the supervised language s. Sharpening predicts an excess of dE_s > 0 and of mutual
+information (MI) of firing and language in U; redistribution (arXiv 2604.02881) predicts dE_s < 0, a gain of unrelated
+languages in U, and about as much MI as before. Less of both is neither: units that blur towards 1 / K lose E_s too.
 
 Units picked for a large share have, by that alone, a smaller one in other sentences. So the blocks of sentences are cut
-in two: units are chosen in one half and measured in the other, and the other way round (cross-fitting). Intervals are
-delete-one-block jackknifes of the whole procedure. A claim is made only where the interval lies outside what measuring
-the baseline again, on other sentences, would give.
+in two: units and their matches are chosen in one half and measured in the other, and the other way round
+(cross-fitting). Intervals are delete-one-block jackknifes of the whole procedure. A claim is made only where the
+interval lies outside what measuring the baseline again, on other sentences, would give.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from itertools import chain
 import numpy as np
 
 from langmerge import jackknife
-from langmerge.analysis import neurons
+from langmerge.analysis import matching, neurons
 from langmerge.analysis.neurons import Ranking, Thresholds
 
 SPLITS = 40  # of the baseline into halves
@@ -44,15 +46,59 @@ def mass(p: np.ndarray, tokens: np.ndarray) -> float:
     return float(neurons.mutual_information(p, tokens).sum())
 
 
-def _union(values: np.ndarray, sets: np.ndarray) -> np.ndarray:
-    """Mean [K] of ``values`` [K, N] over the units in any of the ``sets`` [K, N]; NaN for none."""
-    chosen = np.flatnonzero(sets.any(0))
-    return values[:, chosen].sum(1) / len(chosen) if len(chosen) else np.full(len(values), np.nan)
+@dataclass(frozen=True)
+class Chosen:
+    """Language units that some sentences select: places ``units`` [n], and ``peers`` [K, n, 10], their matched units.
+
+    ``sets`` bool [K + 1, n]: which of them belong to each language, and last to any.
+    """
+
+    units: np.ndarray
+    sets: np.ndarray
+    peers: np.ndarray
+
+
+def choose(p: np.ndarray, sets: np.ndarray, layers: int) -> Chosen:
+    """The union of ``sets`` bool [K, N] and their matches by the probabilities ``p`` [K, N]."""
+    union: np.ndarray = np.asarray(sets.any(0))
+    units = np.flatnonzero(union)
+    members = np.vstack([sets[:, units], np.ones((1, len(units)), dtype=bool)])
+    return Chosen(units, members, matching.peers(p, units, np.logical_not(union), layers))
+
+
+def _means(p: np.ndarray, tokens: np.ndarray, sets: np.ndarray) -> np.ndarray:
+    """Mean of E_1 .. E_K and of MI over each of ``sets`` [S, n] of units ``p`` [K, n], [S, K + 1]; NaN for no units."""
+    n = sets.sum(1)[:, None]
+    values = np.vstack([shares(p), neurons.mutual_information(p, tokens)])
+    return np.divide(sets @ values.T, n, out=np.full((len(sets), len(values)), np.nan), where=n > 0)
+
+
+def compare(chosen: Chosen, before: Part, after: Part) -> np.ndarray:
+    """Changes [2, K + 1, K + 1] between two probabilities of all units: measured, and if units changed as their peers.
+
+    By set (languages, union) and quantity: dE_1 .. dE_K, and the change of MI relative to ``before`` (NaN without).
+    """
+    (p, tokens), (q, others) = before, after
+    start = _means(p[:, chosen.units], tokens, chosen.sets)
+    expected = matching.expected(p, q, chosen.units, chosen.peers)
+    found = np.array(
+        [_means(q[:, chosen.units], others, chosen.sets) - start, _means(expected, others, chosen.sets) - start]
+    )
+    bits = start[:, -1]
+    found[..., -1] = np.divide(found[..., -1], bits, out=np.full(found.shape[:-1], np.nan), where=bits > 0)
+    return found
+
+
+def _over(p: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """Mean [K] of the shares of ``units`` [n]; NaN for none."""
+    return shares(p[:, units]).mean(1) if len(units) else np.full(len(p), np.nan)
 
 
 @dataclass(frozen=True)
 class Firing:
     """One model at one site and span: events ``counts`` [K, G, N] of N units in K languages, ``tokens`` [K, G].
+
+    The units are those of ``layers`` equally wide layers, one after the other.
 
     Replicates, R = 1 + G of them, are all sentences and then all but one block. Probabilities are made anew each time:
     those of a model of 400,000 units, without each block, would not fit into memory.
@@ -60,6 +106,7 @@ class Firing:
 
     counts: np.ndarray
     tokens: np.ndarray
+    layers: int = 1
 
     @cached_property
     def used(self) -> np.ndarray:
@@ -130,19 +177,20 @@ class Baseline:
 
     def sets(self, p: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         """Language units bool [K, N]."""
-        return neurons.language_units(p, tokens, self.ranking, self.thresholds)
+        return neurons.part_units(p, tokens, self.ranking, self.thresholds)
 
-    def fold_sets(self, firing: Firing) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """The units of a model that each half, with and without each of its blocks, selects."""
-        first, second = (
-            [self.sets(*firing.fold(half, left)) for left in range(1 + len(firing.removable[half]))] for half in (0, 1)
-        )
-        return first, second
+    def choose(self, p: np.ndarray, tokens: np.ndarray) -> Chosen:
+        """Language units with their matches."""
+        return choose(p, self.sets(p, tokens), self.firing.layers)
 
     @cached_property
-    def own_sets(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """:meth:`fold_sets` of the baseline."""
-        return self.fold_sets(self.firing)
+    def chosen(self) -> tuple[list[Chosen], list[Chosen]]:
+        """The units that each half, with and without each of its blocks, selects."""
+        first, second = (
+            [self.choose(*self.firing.fold(half, left)) for left in range(1 + len(self.firing.removable[half]))]
+            for half in (0, 1)
+        )
+        return first, second
 
     @cached_property
     def floor(self) -> float:
@@ -160,71 +208,78 @@ class Baseline:
         return float(np.mean(found)) if found else np.nan
 
     @cached_property
-    def splits(self) -> list[tuple[np.ndarray, ...]]:
-        """Differences of two random halves of the baseline: dE [K] over all units, own units, refitted sets; mass."""
+    def splits(self) -> Changes:
+        """Differences of two random halves of the baseline, one after the other in place of replicates."""
         generator = np.random.Generator(np.random.Philox(key=self.seed))
-        chosen = self.sets(*next(self.firing.whole()))
-        whole = self.firing.masses[0]
-        found: list[tuple[np.ndarray, ...]] = []
+        chosen, whole = self.choose(*next(self.firing.whole())), self.firing.masses[0]
+        k = len(self.firing.tokens)
+        found, refitted, relative = [], [], []
         for _ in range(SPLITS):
             order = generator.permutation(self.firing.used)
             halves = [self.firing.half(part) for part in np.array_split(order, 2)]
             if all((tokens > 0).all() for _, tokens in halves):
-                (p, n), (q, m) = halves
-                change = shares(q) - shares(p)
-                refitted = _union(shares(q), self.sets(q, m)) - _union(shares(p), self.sets(p, n))
-                relative = np.array([(mass(q, m) - mass(p, n)) / whole if whole > 0 else np.nan])
-                found.append((_union(change, chosen), _own(change, chosen), refitted, relative))
-        return found
-
-    def band(self, measure: int, of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """Half-widths of the null's band of ``of`` (a measure's values), from the absolute differences of halves."""
-        values = np.array([of(split[measure]) for split in self.splits])
-        return (
-            np.quantile(np.abs(values), BAND, axis=0) if len(values) else of(np.full(len(self.firing.tokens), np.nan))
+                before, after = halves
+                found.append(compare(chosen, before, after))
+                ends = [_over(p, np.flatnonzero(self.sets(p, n).any(0))) for p, n in halves]
+                refitted.append(ends[1] - ends[0])
+                relative.append((mass(*after) - mass(*before)) / whole if whole > 0 else np.nan)
+        shape = (len(found), 2, k + 1, k + 1)
+        return Changes(
+            np.array(found).reshape(shape), np.array(refitted).reshape(-1, k), np.array(relative), np.zeros(k)
         )
 
-
-def _own(change: np.ndarray, sets: np.ndarray) -> np.ndarray:
-    """dE_k over the units of language k itself, [K]; NaN for languages without any."""
-    n = sets.sum(1)
-    return np.divide((change * sets).sum(1), n, out=np.full(len(n), np.nan), where=n > 0)
-
-
-UNION, OWN, REFIT = range(3)
-SETS = ("union", "own", "refit")
+    def band(self, of: Callable[[Changes], np.ndarray]) -> float:
+        """Half-width of the null's band of a statistic: 95 % of the absolute differences of halves lie within."""
+        values = np.abs(of(self.splits))
+        return float(np.quantile(values, BAND)) if len(values) else np.nan
 
 
 @dataclass(frozen=True)
 class Changes:
     """From the baseline to another model; axis R is all sentences, then without each block.
 
-    ``shares`` [3, R, K]: dE_k over the union of the baseline's units, over those of language k alone, and between the
-    sets that each model's own ranking gives. ``mass`` [R]: relative change of :func:`mass`, NaN where the baseline has
-    none. ``units`` [K]: units of each language, mean of the two halves.
+    ``sets`` [R, 2, K + 1, K + 1] are :func:`compare`'s. ``refit`` [R, K]: dE_k between the unions of the sets that each
+    model's own ranking gives. ``mass`` [R]: relative change of :func:`mass`, NaN where the baseline has none. ``units``
+    [K]: units of each language, mean of the two halves.
     """
 
-    shares: np.ndarray
+    sets: np.ndarray
+    refit: np.ndarray
     mass: np.ndarray
     units: np.ndarray
 
+    def quantity(self, kind: str, chosen: int, columns: Sequence[int]) -> np.ndarray:
+        """One of :data:`KINDS` in the set ``chosen``, mean over ``columns``, [R]; NaN for none."""
+        change, matched = self.sets[:, 0, chosen], self.sets[:, 1, chosen]
+        values = {CHANGE: change, MATCHED: matched, EXCESS: change - matched}[kind]
+        return values[:, list(columns)].mean(1) if len(columns) else np.full(len(values), np.nan)
+
+
+CHANGE, MATCHED, EXCESS = KINDS = ("change", "matched", "excess")
+UNION = INFORMATION = -1  # the last set, and the last column of a set
+
 
 def changes(base: Baseline, other: Firing) -> Changes:
-    """dE of ``other``, which read the same sentences; units are chosen in one half and measured in the other."""
-    own_sets = base.fold_sets(other)
-
-    def across(chosen_in: int, place: tuple[int, int]) -> list[np.ndarray]:
-        c, m = chosen_in, 1 - chosen_in
-        before, after = (shares(firing.fold(m, place[m])[0]) for firing in (base.firing, other))
-        sets, refitted = base.own_sets[c][place[c]], own_sets[c][place[c]]
-        change = after - before
-        return [_union(change, sets), _own(change, sets), _union(after, refitted) - _union(before, sets)]
-
-    found = np.array([[across(c, place) for c in (0, 1)] for place in base.firing.places()]).mean(1)  # [R, 3, K]
-    before, after = base.firing.masses, other.masses
-    relative = np.divide(after - before, before, out=np.full(len(before), np.nan), where=before > 0)
-    units = np.mean([fold[0].sum(1) for fold in base.own_sets], axis=0)
-    return Changes(found.swapaxes(0, 1), relative, units)
+    """Changes of ``other``, which read the same sentences; units are chosen in one half and measured in the other."""
+    found, refitted = [], []
+    own = [
+        [np.flatnonzero(base.sets(*other.fold(c, left)).any(0)) for left in range(1 + len(other.removable[c]))]
+        for c in (0, 1)
+    ]
+    for place in base.firing.places():
+        folds, refits = [], []
+        for c, m in ((0, 1), (1, 0)):
+            chosen, before, after = base.chosen[c][place[c]], base.firing.fold(m, place[m]), other.fold(m, place[m])
+            folds.append(compare(chosen, before, after))
+            refits.append(_over(after[0], own[c][place[c]]) - _over(before[0], chosen.units))
+        found.append(np.mean(folds, axis=0))
+        refitted.append(np.mean(refits, axis=0))
+    before_mass, after_mass = base.firing.masses, other.masses
+    relative = np.divide(
+        after_mass - before_mass, before_mass, out=np.full(len(before_mass), np.nan), where=before_mass > 0
+    )
+    units = np.mean([fold[0].sets[:-1].sum(1) for fold in base.chosen], axis=0)
+    return Changes(np.array(found), np.array(refitted), relative, units)
 
 
 @dataclass(frozen=True)
@@ -253,39 +308,44 @@ def estimate(values: np.ndarray, band: float) -> Estimate:
     return Estimate(float(values[0]), float(low), float(high), float(band))
 
 
-def over(measure: int, base: Baseline, found: Changes, chosen: Sequence[int]) -> Estimate:
-    """dE over one of :data:`SETS`, mean over the languages ``chosen``; NaN for none."""
-
-    def mean(values: np.ndarray) -> np.ndarray:
-        return values[..., list(chosen)].mean(-1) if len(chosen) else np.full(values.shape[:-1], np.nan)
-
-    return estimate(mean(found.shares[measure]), float(base.band(measure, mean)))
+def of(base: Baseline, found: Changes, statistic: Callable[[Changes], np.ndarray]) -> Estimate:
+    """A statistic [R] of changes, with its null."""
+    return estimate(statistic(found), base.band(statistic))
 
 
-def mass_change(base: Baseline, found: Changes) -> Estimate:
-    """The relative change of :func:`mass`."""
-    return estimate(found.mass, float(base.band(3, lambda values: values[0])))
+def over(base: Baseline, found: Changes, kind: str, chosen: int, columns: Sequence[int]) -> Estimate:
+    """:meth:`Changes.quantity`: ``chosen`` is a language or :data:`UNION`, ``columns`` languages or INFORMATION."""
+    return of(base, found, lambda changes: changes.quantity(kind, chosen, columns))
 
 
-def verdict(supervised: Estimate, elsewhere: Estimate, information: Estimate) -> tuple[str, str]:
+def verdict(
+    supervised: Estimate, elsewhere: Estimate, information: Estimate, matched: Estimate | None = None
+) -> tuple[str, str]:
     """``sharpens``, ``redistributes`` or ``inconclusive``, and the reason in words.
 
-    ``supervised`` and ``elsewhere`` are dE over the union, of the supervised language and of unrelated ones (of all
-    others where none is unrelated), ``information`` the change of MI mass.
+    All over the units of the supervised language: excess of dE of that language and of unrelated ones (of all others
+    where none is unrelated), and of MI. ``matched`` is dE of the supervised language if they had changed as their
+    matches did; it only gives a reason.
     """
     if np.isnan([supervised.low, elsewhere.low, information.low]).any():
         return INCONCLUSIVE, "no units, no other language, or too few blocks"
     if supervised.rises:
         if information.rises:
-            return SHARPENS, "the supervised language's share and the mutual information rise"
-        return INCONCLUSIVE, "the supervised language's share rises, the mutual information does not"
+            return SHARPENS, "the supervised language's share and the mutual information rise in its units"
+        return INCONCLUSIVE, "the supervised language's share rises in its units, the mutual information does not"
     if not supervised.falls:
-        return INCONCLUSIVE, "the supervised language's share changes no more than between sentences"
+        level = supervised.low <= 0 <= supervised.high
+        if level and matched is not None and (matched.rises or matched.falls):
+            return (
+                INCONCLUSIVE,
+                "all units shift, and those of the supervised language not clearly more than matched ones",
+            )
+        return INCONCLUSIVE, "the supervised language's share in its units changes no more than between sentences"
     if information.falls:
-        return INCONCLUSIVE, "the supervised language's share falls, and so does the mutual information: units blur"
+        return INCONCLUSIVE, "the supervised language's units lose its share and mutual information: they blur"
     if not elsewhere.rises:
         return INCONCLUSIVE, "the supervised language's share falls, but that of unrelated languages does not rise"
-    return REDISTRIBUTES, "the supervised language's share falls, unrelated languages gain, mutual information stays"
+    return REDISTRIBUTES, "the supervised language's units lose its share to unrelated languages, not information"
 
 
 def across_seeds(values: Sequence[float]) -> tuple[float, float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ COLUMNS = (
     *(*HEAD, "set", "role", "language", "measure"),
     *("value", "low", "high", "n", "null", "null_low", "null_high"),
 )
-CHANGES = ("supervised", "elsewhere", "mass")
+CHANGES = ("supervised", "elsewhere", "information", "matched")
 VERDICTS = (
     *(*HEAD, "language", "units"),
     *(f"{name}_{part}" for name in CHANGES for part in ("change", "low", "high")),
@@ -50,24 +51,41 @@ def _cells(found: Estimate, n: int) -> Row:
 def share_rows(
     head: Row, languages: Sequence[str], roles: Sequence[str], base: Baseline, found: Changes
 ) -> Iterator[Row]:
-    """dE of each language, then each role's mean over languages where there are several; ``n`` is the number of units.
+    """dE of each language, then each role's mean over languages where there are several; and the change of MI.
 
-    There is no role row where all languages have one role: over all languages, dE of the union is 0.
+    Sets: ``supervised`` (units of the one language that a specialist was trained on), ``own`` (of each row's own
+    language), ``union``, ``refit``. Measures end in ``change``, ``matched`` (if units changed as their matches did) and
+    ``excess`` (the difference); sets that are refitted have only a change. ``n`` is the number of units. There is no
+    role row where all languages have one role: over all languages, dE of the union is 0.
     """
     named = [(role, language, [k]) for k, (role, language) in enumerate(zip(roles, languages, strict=True))]
     for role in dict.fromkeys(roles) if len(set(roles)) > 1 else []:
         named.append((role, "", [k for k, other in enumerate(roles) if other == role]))
-    for measure, name in enumerate(redistribution.SETS):
-        for role, language, chosen in named:
-            units = found.units[chosen] if measure == redistribution.OWN else found.units
-            yield {
-                **head,
-                "set": name,
-                "role": role,
-                "language": language,
-                "measure": "share_change",
-                **_cells(redistribution.over(measure, base, found, chosen), round(float(units.sum()))),
-            }
+    own = [k for k, role in enumerate(roles) if role == families.SUPERVISED]
+    single = {"supervised": own[0]} if len(own) == 1 else {}
+    everything = round(float(found.units.sum()))
+    for kind in redistribution.KINDS:
+        for name, chosen in {**single, "union": redistribution.UNION}.items():
+            n = everything if name == "union" else round(float(found.units[chosen]))
+            for role, language, columns in named:
+                where = {**head, "set": name, "role": role, "language": language, "measure": f"share_{kind}"}
+                yield {**where, **_cells(redistribution.over(base, found, kind, chosen, columns), n)}
+            where = {**head, "set": name, "role": "", "language": "", "measure": f"information_{kind}"}
+            information = redistribution.over(base, found, kind, chosen, [redistribution.INFORMATION])
+            yield {**where, **_cells(information, n)}
+        for k, (role, language) in enumerate(zip(roles, languages, strict=True)):
+            where = {**head, "set": "own", "role": role, "language": language}
+            for measure, column in (("share", k), ("information", redistribution.INFORMATION)):
+                cells = _cells(redistribution.over(base, found, kind, k, [column]), round(float(found.units[k])))
+                yield {**where, "measure": f"{measure}_{kind}", **cells}
+    for role, language, columns in named:
+        refit = redistribution.of(base, found, partial(_refit, columns=columns))
+        where = {**head, "set": "refit", "role": role, "language": language, "measure": "share_change"}
+        yield {**where, **_cells(refit, everything)}
+
+
+def _refit(found: Changes, columns: Sequence[int]) -> np.ndarray:
+    return found.refit[:, list(columns)].mean(1)
 
 
 def mass_rows(head: Row, base: Baseline, firing: Firing, found: Changes | None) -> Iterator[Row]:
@@ -84,18 +102,28 @@ def mass_rows(head: Row, base: Baseline, firing: Firing, found: Changes | None) 
         "n": units, "null": base.floor, "null_low": np.nan, "null_high": np.nan,
     }  # fmt: skip
     if found is not None:
-        yield {**where, "measure": "mass_change", **_cells(redistribution.mass_change(base, found), units)}
+        change = redistribution.of(base, found, lambda changes: changes.mass)
+        yield {**where, "measure": "mass_change", **_cells(change, units)}
 
 
 def verdict_row(head: Row, languages: Sequence[str], roles: Sequence[str], base: Baseline, found: Changes) -> Row:
-    """The verdict on a specialist of one language, with the three changes that it rests on."""
-    own = [k for k, role in enumerate(roles) if role == families.SUPERVISED]
+    """The verdict on a specialist of one language, with the changes in that language's units that it rests on.
+
+    ``supervised``, ``elsewhere`` and ``information`` are the excesses over matched units, ``matched`` is what the
+    matches say of the supervised language's share: dE without the excess.
+    """
+    own = next(k for k, role in enumerate(roles) if role == families.SUPERVISED)
     unrelated = [k for k, role in enumerate(roles) if role == families.UNRELATED]
     elsewhere = unrelated or [k for k, role in enumerate(roles) if role != families.SUPERVISED]
-    estimates = [redistribution.over(redistribution.UNION, base, found, chosen) for chosen in (own, elsewhere)]
-    estimates.append(redistribution.mass_change(base, found))
+    asked: tuple[tuple[str, list[int]], ...] = (
+        (redistribution.EXCESS, [own]),
+        (redistribution.EXCESS, elsewhere),
+        (redistribution.EXCESS, [redistribution.INFORMATION]),
+        (redistribution.MATCHED, [own]),
+    )
+    estimates = [redistribution.over(base, found, kind, own, columns) for kind, columns in asked]
     verdict, reason = redistribution.verdict(*estimates)
-    row = {**head, "language": languages[own[0]], "units": round(float(found.units.sum()))}
+    row = {**head, "language": languages[own], "units": round(float(found.units[own]))}
     for name, estimate in zip(CHANGES, estimates, strict=True):
         row |= {f"{name}_change": estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     return {**row, "verdict": verdict, "reason": reason}
@@ -138,4 +166,4 @@ def read_firing(folder: Path, span: int) -> Firing:
     """The gate events of an observation in one span, layers and units as one axis."""
     counts = read_counts(folder, SITE)
     events = counts.events[:, span]
-    return Firing(events.reshape(*events.shape[:2], -1), counts.tokens[:, span])
+    return Firing(events.reshape(*events.shape[:2], -1), counts.tokens[:, span], layers=events.shape[2])

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from langmerge import jackknife, models
-from langmerge.analysis import cka, similarity
+from langmerge.analysis import cka, halves, similarity
 from langmerge.analysis.languages import language_of, language_pairs, regress_out, span_lengths
 from langmerge.analysis.observations import Summary, read_representation
 from langmerge.csv_files import Row, write_csv
@@ -28,6 +28,18 @@ def _estimate(values: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     """Value, low and high [...] from [1 + G, ...]."""
     found = values.cpu().numpy()
     return found[0], *jackknife.interval(found[0], found[1:], LEVEL)
+
+
+def _sampled(values: torch.Tensor, blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """:func:`_estimate` of values [1 + H, ...], all sentences and half-samples."""
+    found = values.cpu().numpy()
+    half = jackknife.half_width(halves.standard_error(found[1:], blocks), len(found) - 1, LEVEL)
+    return found[0], found[0] - half, found[0] + half
+
+
+def trained_pairs(labels: Sequence[str], baseline: str, directions: Sequence[str]) -> list[tuple[int, int]]:
+    """Places of every two of the baseline and the specialists, who bear the names of ``directions``."""
+    return list(itertools.combinations([i for i, label in enumerate(labels) if label in (baseline, *directions)], 2))
 
 
 def _row(estimate: Iterable[Any], n: int, null: float) -> Row:
@@ -47,7 +59,7 @@ def pair_rows(
     n, device = stack.shape[1], stack.device
     if pairs:
         index = torch.tensor(pairs, device=device)
-        common = _estimate(similarity.mutual_neighbours(stack, blocks))
+        common = _sampled(similarity.mutual_neighbours(stack, blocks), blocks)
         aligned = _estimate(similarity.coordinate_correlations(stack, index, blocks))
         for p, (a, b) in enumerate(pairs):
             yield "mutual_neighbours", a, b, _row((v[a, b] for v in common), n, similarity.chance(n))
@@ -61,20 +73,24 @@ def pair_rows(
 
 
 def similarity_rows(
-    head: Row, labels: Sequence[str], baseline: str, stack: torch.Tensor, blocks: np.ndarray, seed: int
-) -> Iterator[Row]:
+    head: Row, labels: Sequence[str], baseline: str, specialists: Sequence[str], stack: torch.Tensor,
+    blocks: np.ndarray, seed: int,
+) -> Iterator[Row]:  # fmt: skip
     """All measures of models at one layer in every variant; ``stack`` [M, n, d], ``blocks`` [n].
 
-    Neighbours and ANC for every two models, Procrustes distances (which cost a decomposition each) from the baseline,
-    ranks for each model (``model_b`` is empty, and so is ``null``).
+    Neighbours and ANC for every two models; Procrustes distances, which cost a decomposition each, from the baseline to
+    all and, of the data as they are (``raw``), between specialists; ranks for each model (``model_b`` is empty, and so
+    is ``null``).
     """
     base = labels.index(baseline)
     pairs = list(itertools.combinations(range(len(labels)), 2))
-    rotated = [(base, other) for other in range(len(labels)) if other != base]
+    from_base = [(base, other) for other in range(len(labels)) if other != base]
+    between = [pair for pair in trained_pairs(labels, baseline, specialists) if base not in pair]
     kept: list[tuple[str, str, str, Row]] = []
     for variant, transform in cka.VARIANTS.items():
         x = transform(stack)
         if not kept or not torch.equal(x, stack):  # without sinks, nothing is dropped
+            rotated = [*from_base, *(between if variant == "raw" else [])]
             kept = [(m, labels[a], labels[b], values) for m, a, b, values in pair_rows(x, blocks, pairs, rotated, seed)]
             kept += [(measure, labels[m], "", values) for measure, m, values in rank_rows(x, blocks)]
         for measure, a, b, values in kept:
@@ -132,6 +148,7 @@ def write_similarity(spec: Mapping[str, Any], summary: Summary, folders: Mapping
     the pivot in all directions, there are no rows. One layer of all models, or of all languages, is in memory at once.
     """
     labels, device, layers = list(spec["models"]), models.device(), summary.layers
+    specialists = list(map(str, summary.directions))
     rows: list[Row] = []
     for direction, blocks in zip(map(str, summary.directions), summary.blocks, strict=True):
         for span in SPANS:
@@ -139,7 +156,7 @@ def write_similarity(spec: Mapping[str, Any], summary: Summary, folders: Mapping
                 states = [read_representation(folders[label], direction, span, "mean", layer) for label in labels]
                 head = {"span": span, "direction": direction, "layer": layer, "layers": layers, "pool": "mean"}
                 rows += similarity_rows(
-                    head, labels, spec["baseline"], torch.stack(states).to(device), blocks, spec["seed"]
+                    head, labels, spec["baseline"], specialists, torch.stack(states).to(device), blocks, spec["seed"]
                 )
     write_csv(out / "similarity.csv", rows, SIMILARITY)
     write_csv(out / "languages.csv", _all_languages(spec, summary, folders, device), LANGUAGES)

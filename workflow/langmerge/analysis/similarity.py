@@ -1,8 +1,9 @@
 """Further measures of representations, beside CKA: mutual neighbours, ANC, Procrustes distance, ranks.
 
 All take M representations ``x`` [M, n, d] of the same n sentences, centre them, and return estimates [1 + G, ...]: of
-all sentences first, then without each of the G blocks that ``blocks`` [n] names, for the jackknife. They compute in
-fp64 on the device of ``x``; ValueError for n < 4 (:func:`langmerge.analysis.cka.centre`).
+all sentences first, then without each of the G blocks that ``blocks`` [n] names, for the jackknife (of mutual
+neighbours [1 + H, ...]: then of each of H half-samples, :mod:`langmerge.analysis.halves`). They compute in fp64 on the
+device of ``x``; ValueError for n < 4 (:func:`langmerge.analysis.cka.centre`).
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from langmerge.analysis import halves
 from langmerge.analysis.cka import centre
 
 NEIGHBOURS = 10
 SHARE = 4  # at most this part of the other sentences are neighbours: among few sentences all would be
-BLOCKS = 10  # of the neighbours' jackknife
 ELEMENTS = 2**25  # of similarities held at once
 
 
@@ -38,37 +39,36 @@ def chance(n: int) -> float:
 
 
 def mutual_neighbours(x: torch.Tensor, blocks: np.ndarray) -> torch.Tensor:
-    """Share of common nearest neighbours of every two representations, [1 + G, M, M] from ``x`` [M, n, d].
+    """Share of common nearest neighbours of every two representations, [1 + H, M, M] from ``x`` [M, n, d].
 
     mean_i |N_k(x_i) and N_k(y_i)| / k, N_k the k sentences of largest cosine after centring (Huh et al., arXiv
     2405.07987, section 2, centred since a common direction would else decide all cosines). Local where CKA is global;
-    1 for rotated copies, :func:`chance` for unrelated data. Without a block its sentences are no neighbours either.
-    The blocks are joined to at most 10: each costs a comparison of all neighbours.
+    1 for rotated copies, :func:`chance` for unrelated data. In a half-sample the other sentences are neither asked nor
+    neighbours, k stays unless too few are left.
     """
     x = centre(x)
     _, n, _ = x.shape
-    k, leaves = neighbours(n), members(blocks % BLOCKS, x.device)
-    largest = int(leaves.sum(0).max())
+    kept = torch.from_numpy(halves.half_samples(blocks)).to(x.device)
     norms = x.norm(dim=-1, keepdim=True)
     unit = torch.where(norms > 0, x / norms, 0)
     step = max(1, ELEMENTS // (len(x) * n))
-    parts = [_common(unit, leaves, range(i, min(i + step, n)), k, min(k + largest, n - 1)) for i in range(0, n, step)]
-    rows = torch.cat([leaves.new_ones(n, 1), 1 - leaves], 1).sum(0)  # sentences that stay, [1 + G]
-    return torch.stack(parts).sum(0) / (k * rows[:, None, None])
+    parts = [_common(unit, kept, range(i, min(i + step, n))) for i in range(0, n, step)]
+    asked = torch.cat([kept.new_ones(1, n), kept]).double().sum(1)  # sentences, [1 + H]
+    nearest = torch.tensor([neighbours(int(m)) for m in asked], device=x.device)
+    return torch.stack(parts).sum(0) / (nearest * asked)[:, None, None]
 
 
-def _common(unit: torch.Tensor, leaves: torch.Tensor, rows: range, k: int, kept: int) -> torch.Tensor:
-    """Number of common neighbours of the sentences ``rows``, summed, [1 + G, M, M]."""
+def _common(unit: torch.Tensor, kept: torch.Tensor, rows: range) -> torch.Tensor:
+    """Number of common neighbours of the sentences ``rows``, summed, [1 + H, M, M]; ``kept`` bool [H, n]."""
+    n = unit.shape[1]
     here = torch.arange(rows.start, rows.stop, device=unit.device)
     cosines = unit[:, here] @ unit.mT
     cosines[:, torch.arange(len(here), device=unit.device), here] = -torch.inf
-    nearest = cosines.topk(kept, dim=-1).indices  # enough that k stay, whatever block is left out
     found = []
-    for left in [torch.zeros_like(leaves[:, 0]), *leaves.T]:
-        stays = left[nearest] == 0
-        chosen = (stays & (stays.cumsum(-1) <= k)).float()
-        table = torch.zeros_like(cosines, dtype=torch.float32).scatter_(-1, nearest, chosen)
-        table = (table * (1 - left[here]).float()[:, None]).transpose(0, 1)  # [rows, M, n]
+    for stays in [torch.ones(n, dtype=torch.bool, device=unit.device), *kept]:
+        among = cosines[:, stays[here]][..., stays]  # [M, rows that stay, sentences that stay]
+        nearest = among.topk(neighbours(among.shape[-1]), dim=-1).indices
+        table = torch.zeros_like(among, dtype=torch.float32).scatter_(-1, nearest, 1.0).transpose(0, 1)
         found.append(torch.bmm(table, table.mT).sum(0).double())
     return torch.stack(found)
 

@@ -60,7 +60,9 @@ def angle_rows(
             "n": found.n,
             "median_degrees": found.median[a, b],
             "null_degrees": found.null,
+            "floor_degrees": found.floor[a, b],
             "standard_error": found.standard_error[a, b],
+            "halves": found.halves,
             "distance": found.distance[a, b],
         }
 

@@ -69,13 +69,33 @@ def _estimate(values: np.ndarray, low: float = -math.inf, high: float = math.inf
     return values[0], np.maximum(lower, low), np.minimum(upper, high)
 
 
+def _count(values: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The same for numbers of units: not below 0, and at least one unit to both sides.
+
+    Blocks left out one at a time change a small number by 0 or 1, and often all of them by nothing, so that the
+    jackknife alone says that eight units are exactly eight in any text.
+    """
+    value, low, high = _estimate(values, 0)
+    return value, np.maximum(np.minimum(low, value - 1), 0), np.maximum(high, value + 1)
+
+
+def _place(values: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The same within 0 .. 1, and without an interval (NaN) where no block of sentences makes a difference.
+
+    That is no certainty: units are few, and none is near its threshold.
+    """
+    value, low, high = _estimate(values, 0, 1)
+    blind = np.ptp(values[1:], axis=0) == 0 if len(values) > 1 else np.ones(value.shape, dtype=bool)
+    return value, np.where(blind, np.nan, low), np.where(blind, np.nan, high)
+
+
 def unit_rows(head: Row, languages: Sequence[str], found: Selection, tokens: int) -> Iterator[Row]:
     """Units per layer and language; ``share`` is of all that the model has there (``total_units``).
 
     ``tokens`` are the fewest of any language.
     """
     n = sizes(found)
-    units, low, high = _estimate(n, low=0)
+    units, low, high = _count(n)
     every = n.sum((1, 2), keepdims=True)
     shares = np.divide(n, every, out=np.full(n.shape, np.nan), where=every > 0)
     share, share_low, share_high = _estimate(shares, 0, 1)
@@ -108,7 +128,7 @@ def layer_rows(head: Row, languages: Sequence[str], found: Selection) -> Iterato
         ("centre_of_mass", centres(found), 0.5),
         ("ends", ends(found), len(end_layers(layers)) / layers),
     ):
-        value, low, high = _estimate(values, 0, 1)
+        value, low, high = _place(values)
         for k, language in enumerate(languages):
             yield {
                 **head,
@@ -125,7 +145,7 @@ def layer_rows(head: Row, languages: Sequence[str], found: Selection) -> Iterato
 def overlap_rows(head: Row, languages: Sequence[str], found: Selection) -> Iterator[Row]:
     """Units that two languages have in common, for every pair of languages and each with itself (its own number)."""
     both, similarity = overlaps(found)
-    units, units_low, units_high = _estimate(both, 0)
+    units, units_low, units_high = _count(both)
     value, low, high = _estimate(similarity, 0, 1)
     for a in range(len(languages)):
         for b in range(a, len(languages)):
@@ -152,7 +172,7 @@ def flow_rows(head: Row, languages: Sequence[str], base: Selection, found: Selec
         ("set", flows(base, found), [*languages, NONE]),
         ("argmax", leanings(base, found), list(languages)),
     ):
-        units, low, high = _estimate(values, 0)
+        units, low, high = _count(values)
         for a, before in enumerate(names):
             for b, after in enumerate(names):
                 yield {

@@ -61,6 +61,7 @@ class Ablation(Section):
 RankingName = Literal[
     "mutual_information", "selectivity_index", "exclusivity", "average_precision", "lape", "mount_doom"
 ]
+PRECISION: RankingName = "average_precision"
 
 
 class Damage(Section):
@@ -90,7 +91,13 @@ class Analysis(Section):
     )
     rankings: list[RankingName] = Field(
         ["mutual_information", "selectivity_index", "exclusivity", "lape", "mount_doom"],
-        description="Rankings of units at every site. `average_precision` keeps histograms of sentences besides.",
+        description="Rankings of units at every site. `average_precision` needs `histograms`.",
+    )
+    histograms: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Bins of the histograms of sentences' mean activations, for ranking `average_precision`; 64 are "
+        "enough, 0: none. They make an observation slower by a tenth of a forward pass of a small model. Models are "
+        "observed again when it changes. Histograms are not kept by block, so that ranking has no intervals.",
     )
     top: Share = Field(0.01, description="Share of units called selective (the presets bring their own).")
     align: Literal["read", "predict"] = Field(
@@ -126,4 +133,9 @@ class Analysis(Section):
         for key, values, one in needed:
             if one not in values or len(set(values)) != len(values):
                 raise ValueError(f"{key}: expected {one} and perhaps others, each once; found {list(values)}")
+        if self.histograms == 1:
+            raise ValueError("histograms: expected 0 (none) or 2 bins and more, found 1")
+        if PRECISION in (self.neurons, *self.rankings) and not self.histograms:
+            key = "neurons" if self.neurons == PRECISION else "rankings"
+            raise ValueError(f"{key}: {PRECISION} ranks histograms of sentences; set `histograms` too, to 64 bins")
         return self

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from langmerge.config.base import Count, Language, Name, Portion, Positive, Section, Share, fill
+from langmerge.transforms import Transform, letter_table, named
 
 
 class EmbeddedCorpus(Section):
@@ -110,12 +111,48 @@ class Filters(Section):
     )
 
 
+class Transforms(Section):
+    """Languages that are made of another's real text, named after what differs: `es-relex50-reversed-script`.
+
+    `-relexN`: N % of the words in a cipher of letters, invented words that are no real ones; `-reversed`: the words
+    between two punctuation marks in reverse; `-script`: other letters. Real text has no `-sov` and no `-noagree`.
+    """
+
+    base: Language = Field(description="The language that is transformed; other languages' text is as it stands.")
+    script: dict[Literal["from", "to"], str] | None = Field(
+        None, description="Letters (`from`) and those that stand for them (`to`), one for one; capitals follow."
+    )
+    seed: int = Field(0, description="Seed of the cipher, and of which words are replaced.")
+
+    @model_validator(mode="after")
+    def _one_to_one(self) -> Transforms:
+        if self.script is not None:
+            letter_table(self.script, "script")
+        return self
+
+    def named(self, language: str) -> Transform | None:
+        """What a language changes of the base, None of any other's; ValueError if real text cannot be changed so."""
+        found = named(language, self.base)
+        if found and (found.order == "sov" or not found.agreement):
+            what = "-sov (verbs last)" if found.order == "sov" else "-noagree (no agreement)"
+            raise ValueError(
+                f"{language}: {what} needs to know each word's part; real text has -relexN, -reversed and -script, "
+                "the embedded corpus all"
+            )
+        if found and found.script and self.script is None:
+            raise ValueError(
+                f"{language}: which letters? Give `corpus.transforms.script: {{from: letters, to: letters}}`"
+            )
+        return found
+
+
 class FilesCorpus(Section):
     """Real sentence pairs, read from files or from the Hub; splits beyond train, dev and test are further test sets."""
 
     kind: Literal["files"]
     splits: dict[Name, Source] = Field(description="`train`, `dev`, `test` and any further test sets.")
     filters: Filters = Field(default_factory=lambda: Filters.model_validate({}), description="What is kept.")
+    transforms: Transforms | None = Field(None, description="Languages made of another's text; none when empty.")
 
     @field_validator("splits")
     @classmethod
@@ -124,6 +161,17 @@ class FilesCorpus(Section):
         if missing:
             raise ValueError(f"split {missing[0]} is missing; expected at least train, dev and test")
         return splits
+
+    def transform(self, language: str) -> Transform | None:
+        """What a language changes of the text that it is made of; None for text as it is.
+
+        Raises ValueError for a transform that real text does not have.
+        """
+        return self.transforms.named(language) if self.transforms else None
+
+    def source_of(self, language: str) -> str:
+        """The language whose text is read for a language: itself, or the one that it is a transform of."""
+        return self.transforms.base if self.transforms and self.transform(language) else language
 
 
 Corpus = Annotated[EmbeddedCorpus | FilesCorpus, Field(discriminator="kind")]

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from langmerge.config.base import Language, Positive, Share
-from langmerge.config.corpus import EmbeddedCorpus
+from langmerge.config.corpus import FilesCorpus
 from langmerge.config.language_study import LanguageStudy
 from langmerge.config.recipes import Training
 
@@ -34,8 +34,11 @@ class Distance(LanguageStudy):
 
     @model_validator(mode="after")
     def _transforms(self) -> Distance:
-        if not isinstance(self.corpus, EmbeddedCorpus):
-            raise ValueError("corpus.kind: transforms are made by the grammar; expected embedded")
+        if isinstance(self.corpus, FilesCorpus):
+            if self.corpus.transforms is None:
+                raise ValueError("corpus.transforms: missing; name the `base` that the languages are transforms of")
+            if strange := [code for code in self.corpora() if self.corpus.transform(code) is None]:
+                raise ValueError(f"languages: {strange[0]} is no transform of {self.corpus.transforms.base}")
         if self.origin.init is None:
             raise ValueError("origin: all languages must be equally new to the model; give `init`")
         if unknown := [code for code in self.weights if code not in self.corpora()]:

@@ -13,7 +13,7 @@ from langmerge.config.evaluation import TaskEvaluation
 from langmerge.config.merging import Grid, check_grids
 from langmerge.config.recipes import Import, Initialisation
 from langmerge.config.study import Hardware
-from langmerge.config.tasks import EmbeddedTasks, Tasks
+from langmerge.config.tasks import Tasks
 
 TaskName = Literal[
     "text", "minimal_pairs", "sentiment", "summarization", "causal_choice", "arithmetic", "question_answering"
@@ -110,6 +110,4 @@ class LanguageStudy(Section):
         """Whether a language has items of a task in a split; every language has text."""
         if task == "text" or self.tasks is None:
             return task == "text"
-        if isinstance(self.tasks, EmbeddedTasks):
-            return split in self.tasks.splits().get(task, {})
         return any(name == task and split in splits for name, splits in self.tasks.splits(language).items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,22 @@ def load(workflow: Workflow, name: str, folder: Path = Path("config")) -> Study 
     try:
         return section.model_validate(values)
     except ValidationError as error:
-        raise InputError(explain(error, section, origin)) from None
+        said = explain(error, section, origin)
+        others = _studies_of(scale, kind, folder) if said.startswith(str(scale_path)) else []
+        hint = f"; {scale_path.name} goes with the studies {', '.join(others)}" if others else ""
+        raise InputError(said + hint) from None
+
+
+def _studies_of(scale: dict[str, Any], kind: str, folder: Path) -> list[str]:
+    """The studies of a kind that a scale is fit for."""
+    found = []
+    for path in sorted((folder / "studies").glob("*.yaml")):
+        study = read_yaml(path)
+        if study.get("kind", TRANSLATION) == kind:
+            with contextlib.suppress(ValidationError):
+                KINDS[kind].model_validate(merge_defaults(scale, study))
+                found.append(path.stem)
+    return found
 
 
 def scale_file(scale: str, kind: str, folder: Path = Path("config")) -> Path:

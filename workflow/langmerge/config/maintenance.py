@@ -116,8 +116,8 @@ class Maintenance(LanguageStudy):
     lora: Lora = Field(default_factory=lambda: Lora.model_validate({}), description="The adapter.")
     workers: Count = Field(
         2,
-        description="Workers (CPU threads, GPUs): so many specialists are trained at once, and the combined models are "
-        "trained on so many, for equal wall-clock terms.",
+        description="Workers (CPU cores, GPUs): so many specialists are trained at once, and the combined models by so "
+        "many data-parallel processes, for equal wall-clock terms.",
     )
     densities: list[Annotated[float, Field(gt=0, le=1)]] = Field(
         default_factory=list,
@@ -139,12 +139,24 @@ class Maintenance(LanguageStudy):
         """The training of a task's specialists."""
         return next((run for name, run in self.specialists.items() if name == task), self.specialist)
 
-    def skipped(self, task: str) -> float:
-        """Share of a task's training items that specialists leave out, because the base has read them."""
-        if not isinstance(self.base_tasks, EmbeddedTasks) or not isinstance(self.tasks, EmbeddedTasks):
-            return 0.0
-        first, whole = (tasks.splits().get(task, {}).get("train", 0) for tasks in (self.base_tasks, self.tasks))
+    def _items(self, task: str, language: str | None) -> tuple[int, int]:
+        """Embedded training items of a task (in a language with sizes of its own): the base's, and all."""
+        known = [tasks if isinstance(tasks, EmbeddedTasks) else None for tasks in (self.base_tasks, self.tasks)]
+        first, whole = (tasks.splits(language).get(task, {}).get("train", 0) if tasks else 0 for tasks in known)
+        return (first, whole) if whole else (0, 0)
+
+    def skipped(self, task: str, language: str) -> float:
+        """Share of a language's training items that specialists leave out, because the base has read them."""
+        first, whole = self._items(task, language)
         return first / whole if whole else 0.0
+
+    def size(self, task: str, language: str) -> float:
+        """Training items that a language has for its specialist, in those of a language without sizes of its own.
+
+        1 for files, whose rows nobody has counted.
+        """
+        (first, whole), (others_first, others) = (self._items(task, code) for code in (language, None))
+        return (whole - first) / (others - others_first) if others > others_first else 1.0
 
     @model_validator(mode="after")
     def _known(self) -> Maintenance:
@@ -207,9 +219,11 @@ class Maintenance(LanguageStudy):
                         f"base_tasks.{key}: {own} would put test items of `tasks` into the base's training data; "
                         f"expected that of tasks, {expected}"
                     )
-            if full := [task for task in self.answer_tasks if self.skipped(task) >= 1]:
+            full = [(t, code) for t in self.answer_tasks for code in self.languages if self.skipped(t, code) >= 1]
+            if full:
+                task, language = full[0]
                 raise ValueError(
-                    f"base_tasks.{full[0]}.train: leaves no training item to the specialists; expected fewer than "
-                    f"tasks.{full[0]}.train"
+                    f"base_tasks.{task}.train: leaves no training item to the specialist of {language}; expected fewer "
+                    f"than tasks.{task}.train"
                 )
         return self

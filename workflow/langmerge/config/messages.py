@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import re
 import typing
 from typing import Any
 
 from pydantic import ValidationError
 
 from langmerge.config.base import Section
+
+NAMED = re.compile(r"([\w-]+(?:\.[\w-]+)*)\b[^:]*: ")  # "steps: ..."
 
 
 def sections(annotation: Any) -> list[type[Section]]:
@@ -39,7 +42,9 @@ def explain(error: ValidationError, root: type[Section], origin: Any) -> str:
     for item in error.errors():
         location = tuple(part for part in item["loc"] if part not in ("embedded", "files"))
         key = ".".join(str(part) for part in location)
-        file = origin(location)
+        # What is wrong between keys is said of the whole file; the message then begins with one of them.
+        named = NAMED.match(str(item.get("ctx", {}).get("error", "")))
+        file = origin(location + (tuple(named[1].split(".")) if named else ()))
         found = item.get("input")
         if item["type"] == "extra_forbidden":
             known = _keys_at(root, location[:-1])

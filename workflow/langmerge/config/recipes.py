@@ -54,7 +54,9 @@ class Training(Section):
     compile: bool = Field(False, description="torch.compile: pays on GPUs, not for tiny models.")
     gradient_checkpointing: bool = Field(False, description="Less memory for more time.")
     threads: Count = Field(1, description="CPU threads of the job.")
-    gpus: Count = Field(1, description="GPUs of the job, where there are any (more than one: torchrun).")
+    gpus: Count = Field(
+        1, description="GPUs of the job, one process each; without GPUs so many processes of `threads`."
+    )
     portion: Portion = (0.0, 1.0)
     monolingual: Share = Field(0.0, description="Share of plain sentences (language modelling) among translations.")
     loss: Literal["target", "all"] = Field("target", description="Tokens that the loss counts.")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from langmerge.config.base import Count, Language, Name, Portion, Section, Share, fill
+from langmerge.config.corpus import HubDataset
 
 Split = Literal["train", "dev", "test"]
 TaskKind = Literal["minimal_pairs", "sentiment", "summarization", "causal_choice", "arithmetic", "question_answering"]
@@ -32,10 +33,17 @@ class TaskSizes(Section):
 
 
 class PairSizes(Section):
-    """How many minimal pairs each phenomenon has at most; sentences come from the corpus's dev and test."""
+    """How many minimal pairs each phenomenon has at most, in twos; sentences come from the corpus's dev and test."""
 
-    dev: Amount = Field(description="Pairs per phenomenon for tuning; no file when 0.")
-    test: Amount = Field(description="Pairs per phenomenon for reporting; no file when 0.")
+    dev: Amount = Field(description="Pairs per phenomenon for tuning, 2 or more; no file when 0.")
+    test: Amount = Field(description="Pairs per phenomenon for reporting, 2 or more; no file when 0.")
+
+    @field_validator("dev", "test")
+    @classmethod
+    def _in_twos(cls, size: int) -> int:
+        if size == 1:
+            raise ValueError("minimal pairs come in twos; expected 0, or 2 or more")
+        return size
 
     def splits(self) -> dict[str, int]:
         """The sizes of the splits that are not empty."""
@@ -57,9 +65,23 @@ class EmbeddedTasks(Section):
     causal_choice: TaskSizes | None = Field(None, description="Which effect follows, of two; none when empty.")
     arithmetic: TaskSizes | None = Field(None, description="Word problems with a number as answer; none when empty.")
     seed: int = Field(1, description="Seed of the items: the same seed gives the same bytes.")
+    by_language: dict[Language, dict[TaskKind, dict[Split, Amount]]] = Field(
+        default_factory=dict,
+        description="Sizes that are different for a language, such as `es: {sentiment: {train: 2000}}`: how the data "
+        "of one language grow. Its first items stay those that they are.",
+    )
 
-    def splits(self) -> dict[str, dict[str, int]]:
-        """Per task that is asked for: the sizes of its splits, none of them empty."""
+    def of(self, language: str) -> EmbeddedTasks:
+        """The tasks of one language: with its own sizes, and nobody else's."""
+        values = self.model_dump(exclude={"by_language"})
+        for task, sizes in self.by_language.get(language, {}).items():
+            values[task] = {**(values.get(task) or {}), **sizes}
+        return EmbeddedTasks.model_validate(values)
+
+    def splits(self, language: str | None = None) -> dict[str, dict[str, int]]:
+        """Per task that is asked for (by a language): the sizes of its splits, none of them empty."""
+        if language is not None:
+            return self.of(language).splits()
         asked = {task: getattr(self, task, None) for task in TASKS}
         return {task: sizes.splits() for task, sizes in asked.items() if sizes is not None and sizes.splits()}
 
@@ -67,6 +89,8 @@ class EmbeddedTasks(Section):
     def _something(self) -> EmbeddedTasks:
         if not self.splits():
             raise ValueError(f"asks for no item; expected sizes under some of {', '.join(TASKS)}")
+        for language in self.by_language:
+            self.of(language)
         return self
 
 
@@ -75,11 +99,20 @@ def _held_out() -> dict[Split, str]:
 
 
 class TaskSource(Section):
-    """Where one task's items come from: a file per language and split."""
+    """Where one task's items come from: a file, or a Hub dataset, per language and split."""
 
-    path: str = Field(
+    path: str | None = Field(
+        None,
         min_length=1,
-        description="File (`.jsonl`, `.tsv`, also `.gz`); `{language}`, `{split}` and `{data_root}` are filled in.",
+        description="File (`.jsonl`, `.tsv`, also `.gz`); `{language}`, `{code}`, `{split}` and `{data_root}` are "
+        "filled in.",
+    )
+    hub: HubDataset | None = Field(
+        None, description="A Hub dataset instead of a file; the same but `{data_root}` are filled in, `splits` too."
+    )
+    codes: dict[Language, str] = Field(
+        default_factory=dict,
+        description="How this source writes language codes (`sv: swe`); fills `{code}` for the language.",
     )
     format: Format = Field(
         "items",
@@ -118,25 +151,37 @@ class TaskSource(Section):
     )
 
     @model_validator(mode="after")
-    def _languages_fit(self) -> TaskSource:
+    def _one_place(self) -> TaskSource:
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("give either `path` or `hub`")
         for language in self.by_language:
             self.of(language)
         return self
 
     def of(self, language: str) -> TaskSource:
-        """The source with what is different for a language."""
-        values = self.model_dump(exclude={"by_language"}) | self.by_language.get(language, {})
+        """The source with what is different for a language; a place of its own takes that of the others' place."""
+        own = self.by_language.get(language, {})
+        place = {"path", "hub"} if {"path", "hub"} & set(own) else set()
+        values = self.model_dump(exclude={"by_language", *place}) | own
         return TaskSource.model_validate(values)
 
     def filled(self, language: str, split: Split) -> TaskSource:
-        """The source of one language and split: its own keys, `{language}` and `{split}` filled in the path."""
+        """The source of one language and split: its own keys; language, its code and the split filled in the place."""
         own = self.of(language)
-        path = fill(fill(own.path, "{language}", language), "{split}", own.splits.get(split, split))
-        return own.model_copy(update={"path": path})
+        place = {"path": own.path, "hub": own.hub.model_dump() if own.hub else None}
+        fields = {
+            "{language}": language,
+            "{code}": own.codes.get(language, language),
+            "{split}": own.splits.get(split, split),
+        }
+        for field, text in fields.items():
+            place = fill(place, field, text)
+        hub = HubDataset.model_validate(place["hub"]) if place["hub"] else None
+        return own.model_copy(update={"path": place["path"], "hub": hub})
 
 
 class FileTasks(Section):
-    """Tasks read from files."""
+    """Tasks read from files or from the Hub."""
 
     kind: Literal["files"]
     tasks: dict[TaskKind, TaskSource] = Field(min_length=1, description="Task to source.")

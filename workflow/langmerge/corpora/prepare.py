@@ -13,6 +13,7 @@ from langmerge.config import EmbeddedCorpus, FilesCorpus
 from langmerge.corpora import readers
 from langmerge.corpora.cleaning import HeldOut, Pair, Tally, clean
 from langmerge.corpora.embedded import WITH_SPANS, Embedded
+from langmerge.corpora.transformed import transformed, transformer
 from langmerge.provenance import InputError
 
 KEY = "id"  # of every row; so no language may be called that
@@ -30,26 +31,29 @@ def prepare(corpus: EmbeddedCorpus | FilesCorpus, pivot: str, language: str, fol
             f"column under `columns` (language: {KEY})"
         )
     embedded = Embedded(corpus, pivot, language) if isinstance(corpus, EmbeddedCorpus) else None
+    change = transformer(corpus, pivot, language) if isinstance(corpus, FilesCorpus) else None
     splits = list(embedded.splits if embedded else corpus.splits)  # type: ignore[union-attr]
     held_out = {split: HeldOut() for split in splits if split != "train"}
     tallies = {split: Tally(pivot, language) for split in splits}
     for split in [*held_out, "train"]:
         others = held_out if split == "train" else None
         if isinstance(corpus, FilesCorpus):
-            pairs = read(corpus, split, tallies[split], others)
+            pairs = noted(read(corpus, split, tallies[split], others), held_out.get(split))
+            if change:  # of what is kept: so all transforms have the same sentences
+                pairs = transformed(pairs, change[0], tallies[split])
         else:
             assert embedded
             # Taken as they are: normalising could move the words away from their spans.
-            pairs = counted(embedded.pairs(split), tallies[split], others)
+            pairs = noted(counted(embedded.pairs(split), tallies[split], others), held_out.get(split))
             if split in WITH_SPANS:
                 write_rows(embedded.spans(split), folder / f"spans.{split}.jsonl")
-        write_pairs(pairs, folder / f"{split}.jsonl", pivot, language, held_out.get(split))
+        write_pairs(pairs, folder / f"{split}.jsonl", pivot, language)
     return {
         "pivot": pivot,
         "language": language,
         "splits": {split: tallies[split].to_dict() for split in splits},
         "contamination": {split: dict(counts) for split, counts in tallies["train"].contaminated.items()},
-    }
+    } | ({"transform": change[1]} if change else {})
 
 
 def counted(pairs: Iterable[Pair], tally: Tally, held_out: dict[str, HeldOut] | None) -> Iterable[Pair]:
@@ -62,9 +66,17 @@ def counted(pairs: Iterable[Pair], tally: Tally, held_out: dict[str, HeldOut] | 
         yield pair
 
 
+def noted(pairs: Iterable[Pair], held_out: HeldOut | None) -> Iterable[Pair]:
+    """All pairs, unchanged; those of a held-out split are noted on their way."""
+    for pair in pairs:
+        if held_out is not None:
+            held_out.add(pair)
+        yield pair
+
+
 def read(corpus: FilesCorpus, split: str, tally: Tally, held_out: dict[str, HeldOut] | None) -> Iterable[Pair]:
-    """The cleaned pairs of one split; :class:`InputError` at the end if none are left."""
-    source, pivot, language = corpus.splits[split], tally.pivot, tally.language
+    """The cleaned pairs of one split, of a transform the base's; :class:`InputError` at the end if none are left."""
+    source, pivot, language = corpus.splits[split], tally.pivot, corpus.source_of(tally.language)
     rows = readers.read(source, split, pivot, language)
     yield from clean(rows, corpus.filters, source.limit, tally, held_out, source.one_sided)
     if not tally.kept:
@@ -83,16 +95,10 @@ MENDING = {
 }
 
 
-def write_pairs(pairs: Iterable[Pair], path: Path, pivot: str, language: str, held_out: HeldOut | None) -> None:
-    """Write rows ``{"id", pivot, language}``, of one-sided text ``{"id", language}``; note held-out sentences."""
-
-    def rows() -> Iterable[dict[str, str]]:
-        for pair in pairs:
-            if held_out is not None:
-                held_out.add(pair)
-            yield {KEY: pair.id} | ({pivot: pair.pivot} if pair.pivot else {}) | {language: pair.target}
-
-    write_rows(rows(), path)
+def write_pairs(pairs: Iterable[Pair], path: Path, pivot: str, language: str) -> None:
+    """Write rows ``{"id", pivot, language}``, of one-sided text ``{"id", language}``."""
+    rows = ({KEY: pair.id} | ({pivot: pair.pivot} if pair.pivot else {}) | {language: pair.target} for pair in pairs)
+    write_rows(rows, path)
 
 
 def write_rows(rows: Iterable[dict[str, Any]], path: Path) -> None:

@@ -1,8 +1,9 @@
 """The loss between two models, and the directions in which two languages pull at their base.
 
 Losses are bits per byte of the sentences. The barrier is the greatest rise above the chord between the ends
-(:mod:`langmerge.landscape.line`; arXiv 2110.06296, definition 1), with the percentile interval of a bootstrap over
-sentences, since a maximum is not smooth enough for a jackknife. Gradients: :mod:`langmerge.landscape.alignment`.
+(:mod:`langmerge.landscape.line`; arXiv 2110.06296, definition 1), with the interval of a simultaneous bootstrap band
+over sentences, so that flat lines are seldom called barriers; ``midpoint`` has a percentile interval. Gradients:
+:mod:`langmerge.landscape.alignment`.
 """
 
 from __future__ import annotations

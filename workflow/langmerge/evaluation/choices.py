@@ -23,7 +23,9 @@ def pair_statistics(gold: Sequence[int], scores: Sequence[np.ndarray]) -> np.nda
     """(hit, 1) of items scored as minimal pairs (n, 2): right if the good one scores strictly higher than all others.
 
     A tie is wrong, as BLiMP (arXiv 1912.00582) and MultiBLiMP (arXiv 2504.02768) count it. lm-evaluation-harness takes
-    the first of equal choices, there the good one, so its accuracy is ours plus :func:`ties` / n.
+    the first of equal choices, there the good one, so its accuracy is ours plus :func:`ties` / n. Sentences are scored
+    as they stand, as by its task `multiblimp`; its task `blimp` leaves `target_delimiter` at the default and so puts a
+    space before each, with which some tokenizers split the first word otherwise.
     """
     hits = [float((np.delete(row, g) < row[g]).all()) for g, row in zip(gold, scores, strict=True)]
     return np.column_stack([hits, np.ones(len(hits))])

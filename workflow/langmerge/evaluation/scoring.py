@@ -139,7 +139,11 @@ def _translated(
 
 
 def write(scored: Scored, folder: Path) -> None:
-    """Write ``scores.json`` and, a split and test each, ``predictions/*.jsonl`` and ``statistics/*.npz``."""
+    """Write ``scores.json`` and, a split and test each, ``predictions/*.jsonl`` and ``statistics/*.npz``.
+
+    The arrays of statistics are ``ids`` (n), the sufficient statistics (n, k) of each metric and, where items of a task
+    have groups, ``groups`` (n).
+    """
     write_json(folder / "scores.json", scored.summaries())
     for kind in ("predictions", "statistics"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
@@ -150,7 +154,9 @@ def write(scored: Scored, folder: Path) -> None:
         _write_test(folder, f"{test.split}.{test.direction}", rows, output.statistics)
     for answered in scored.tasks:
         name = f"{answered.task_set.split}.{answered.task_set.test}"
-        _write_test(folder, name, answered.rows, answered.statistics)
+        groups = [item.group for item in answered.task_set.items]
+        own = {"groups": np.array(groups, dtype=np.str_)} if any(groups) else {}
+        _write_test(folder, name, answered.rows, {**own, **answered.statistics})
 
 
 def _write_test(

@@ -3,6 +3,9 @@
 B = max_a [L((1 - a) theta_i + a theta_j) - ((1 - a) L(theta_i) + a L(theta_j))], a in {0, ..., 1}: Frankle et al. 2020
 (arXiv 1912.05671) with the chord in place of the mean of the ends, as Entezari et al. 2022 (arXiv 2110.06296),
 definition 1. a = 0 and a = 1 count, so B >= 0, and 0 where the loss never rises above the chord.
+
+The maximum of noisy points is above 0 where the line is flat, and so are its bootstrap percentiles. Its interval is
+therefore that of a simultaneous band, which holds the whole line in 95 % of samples (:meth:`Line.band`).
 """
 
 from __future__ import annotations
@@ -66,14 +69,29 @@ class Line:
         """The rise above the chord with the percentile interval of the paired bootstrap, three times [A]."""
         return excess(self.losses, self.at), *percentiles(excess(self.resampled, self.at))
 
-    def barrier(self) -> tuple[float, float, float, float]:
-        """B, its percentile interval, and the a of the maximum. The interval is one-sided where B is 0.
+    def band(self) -> tuple[np.ndarray, np.ndarray]:
+        """The simultaneous 95 % band of the rise above the chord, twice [A]: rise -+ c times its standard error.
 
-        A maximum over noisy points is biased upwards, by little where the points share their sentences as here.
+        c is the 95 % quantile over resamples of the greatest deviation in standard errors along the line (the
+        sup-t band; Montiel Olea and Plagborg-Moller 2019), so about 1.96 where all points move together. Points that
+        never move have no width.
         """
-        low, high = percentiles(barrier(self.resampled, self.at))
+        rise, resampled = excess(self.losses, self.at), excess(self.resampled, self.at)
+        error = resampled.std(0)
+        error = np.where(error > 1e-9 * max(np.abs(self.losses).max(), 1e-300), error, 0)
+        deviations = np.divide(np.abs(resampled - rise), error, out=np.zeros_like(resampled), where=error > 0)
+        half = np.quantile(deviations.max(-1), LEVEL) * error
+        return rise - half, rise + half
+
+    def barrier(self) -> tuple[float, float, float, float]:
+        """B, its interval, and the a of the maximum.
+
+        From the greatest value of the lower edge of :meth:`band` to that of the upper one: wherever the band holds the
+        line, that holds its maximum. B itself is biased upwards, by little where the points share their sentences.
+        """
         rise = excess(self.losses, self.at)
-        return float(rise.max()), float(low), float(high), float(self.at[rise.argmax()])
+        low, high = (float(edge.max()) for edge in self.band())
+        return float(rise.max()), low, high, float(self.at[rise.argmax()])
 
     def midpoint(self) -> tuple[float, float, float, float]:
         """The rise above the chord at a = 1/2 (signed: negative where the merge is better), its interval, and 1/2.

@@ -9,10 +9,9 @@ one block is read once for all rounds.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +20,13 @@ import numpy as np
 from langmerge.merging.block import Block
 from langmerge.merging.compatibility import check_compatible
 from langmerge.merging.elements import Array, Elements, ElementType, element_type, equal
+from langmerge.merging.finishing import Output, Piece, finish, put
 from langmerge.merging.fused import loops
-from langmerge.merging.fused.library import KINDS, SOURCES
+from langmerge.merging.fused.library import SOURCES
 from langmerge.merging.gathers import Gather, Gathers
 from langmerge.merging.kernels import Context, Kernel, make_kernel
 from langmerge.merging.lazy import device_type, torch
-from langmerge.merging.pipeline import SPAN, ReadAhead, Walk, is_finite
+from langmerge.merging.pipeline import SPAN, ReadAhead, Walk
 from langmerge.merging.reader import ModelFolder, blocks, rows_of_about
 from langmerge.merging.recipe import Recipe, in_order
 from langmerge.merging.sources import Source, TensorEntry
@@ -47,23 +47,11 @@ KEPT = 1 << 27
 """Bytes of values and task vectors, in float32, up to which those of a tensor are kept between looks at it."""
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Finished `elements` (count,) of an output, which belong at `start` of the flattened tensor."""
-
-    recipe: str
-    tensor: str
-    start: int
-    elements: Elements
-
-    @property
-    def values(self) -> Tensor:
-        """The elements as a tensor."""
-        return self.elements.tensor
-
-
 Layout = list[tuple[str, ElementType, tuple[int, ...]]]
 """(name, element type, shape) of each tensor."""
+
+Places = Mapping[str, Mapping[str, Elements]] | None
+"""Output -> tensor -> where its elements are put."""
 
 
 class Merge:
@@ -167,6 +155,10 @@ class Merge:
         return sum(self._entries[name].numel for name in self._names) * len(self.outputs)
 
     def __iter__(self) -> Iterator[Piece]:
+        return self.pieces()
+
+    def pieces(self, into: Places = None) -> Generator[Piece, None, None]:
+        """The pieces; with `into` their elements are put into its tensors (flattened), by output and name."""
         with self._stack:
             self._check_tied()
             self._gather_models()
@@ -175,9 +167,9 @@ class Merge:
                     continue
                 entry = self._entry(name)
                 if entry.dtype.is_floating_point and entry.numel:
-                    yield from self._merge_tensor(entry)
+                    yield from self._merge_tensor(entry, into)
                 else:
-                    yield from self._copy_tensor(entry)
+                    yield from self._copy_tensor(entry, into)
 
     def identity(self) -> Any:
         """Plain data that is equal only for merges that give the same bytes, or None if a source has no identity."""
@@ -238,7 +230,7 @@ class Merge:
     def _value(self, block: Block, name: str, walk: Walk, last: bool) -> Elements | Array | Tensor:
         """Values of a block of a source or recipe."""
         if name in self._by_name:
-            return self._kernels[name][block.tensor].merge(block)
+            return self._kernels[name][block.tensor].values(block)
         return self._reader.read(name, walk, block.start, block.count, last)
 
     def _blocks(self, entry: TensorEntry) -> Sweeps:
@@ -298,47 +290,25 @@ class Merge:
                 for gather in active:
                     gather.end(index)
 
-    def _merge_tensor(self, entry: TensorEntry) -> Iterator[Piece]:
+    def _merge_tensor(self, entry: TensorEntry, into: Places) -> Iterator[Piece]:
         sweeps = self._blocks(entry)
         complete(self._gathers, entry.name, sweeps)
         sweeps.last = True
+        outputs = [self._output(name, entry.name, into) for name in self.outputs]
         for block in sweeps:
             for statistics in self._shared_statistics:
                 statistics.add(block)
-            for name in self.outputs:
-                # Only what other recipes use as well is kept with the block.
-                kernel = self._kernels[name][entry.name]
-                exact = block.stored(name) if name in self._inner else Elements.of(kernel.merge(block))
-                reference = self.reference(name)
-                dtype = self._output_dtype(reference.tensors[entry.name])
-                finished = self._rounded_in_loops if self._fused and dtype in KINDS else self._rounded
-                yield Piece(name, entry.name, block.start, finished(name, reference.name, block, exact, dtype))
+            yield from finish(block, outputs)
 
-    def _rounded(self, name: str, reference: str, block: Block, exact: Elements, dtype: ElementType) -> Elements:
-        """An output's block in its own type; counts its statistics."""
-        rounded = exact.tensor.to(dtype.of_torch)
-        # float8 has no infinity on some devices: what is too large would be cut off instead
-        limit = torch.finfo(rounded.dtype).max if dtype.itemsize == 1 else None
-        if not is_finite(rounded) or (limit and exact.tensor.abs().max() > limit):
-            raise _does_not_fit(name, block.tensor, dtype)
-        if name in self._output_statistics:
-            self._output_statistics[name].add(block.tensor, exact.tensor, rounded, block.value(reference))
-        return Elements.of(rounded)
+    def _output(self, name: str, tensor: str, into: Places) -> Output:
+        # Only what other recipes use as well is kept with the block.
+        make = partial(Block.stored, name=name) if name in self._inner else self._kernels[name][tensor].merge
+        reference = self.reference(name)
+        dtype = self._output_dtype(reference.tensors[tensor])
+        place = into[name][tensor] if into else None
+        return Output(name, make, dtype, reference.name, self._output_statistics.get(name), place)
 
-    def _rounded_in_loops(
-        self, name: str, reference: str, block: Block, exact: Elements, dtype: ElementType
-    ) -> Elements:
-        """The same in one pass."""
-        statistics = self._output_statistics.get(name)
-        old = block.stored(reference) if statistics else None
-        rounded, fits, sums = loops.finish(exact.array, dtype, old)
-        if not fits:
-            raise _does_not_fit(name, block.tensor, dtype)
-        if statistics and sums is not None:
-            statistics.add_sums(block.tensor, sums)
-        return rounded
-
-    def _copy_tensor(self, entry: TensorEntry) -> Iterator[Piece]:
+    def _copy_tensor(self, entry: TensorEntry, into: Places) -> Iterator[Piece]:
         """Tensors of whole numbers (and empty ones) must be the same everywhere and are passed on."""
         first, *others = self._models.values()
         for start, count in list(blocks(entry.shape, self._block)) or [(0, 0)]:
@@ -352,7 +322,9 @@ class Merge:
             for name in self.outputs:
                 dtype = self._output_dtype(self.reference(name).tensors[entry.name])
                 # Of another type there are only empty ones.
-                yield Piece(name, entry.name, start, values if count else Elements(dtype, np.empty(0, dtype.holder)))
+                found = values if count else Elements(dtype, np.empty(0, dtype.holder))
+                place = into[name][entry.name][start : start + count] if into else None
+                yield Piece(name, entry.name, start, put(found, place))
 
     def _check_tied(self) -> None:
         """A stored output embedding that config.json ties must equal the input embedding: it is left out."""
@@ -368,10 +340,6 @@ class Merge:
                         f"model {model.name!r}: config.json ties {name!r} to {twin!r} but their values "
                         "differ; set tie_word_embeddings to false or remove the one that is not used"
                     )
-
-
-def _does_not_fit(recipe: str, tensor: str, dtype: ElementType) -> ValueError:
-    return ValueError(f"recipe {recipe!r}: tensor {tensor!r} does not fit into {dtype}; choose a wider dtype")
 
 
 @cache

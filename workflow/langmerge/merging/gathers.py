@@ -17,7 +17,8 @@ from langmerge.merging.elements import Array
 from langmerge.merging.fused import loops
 from langmerge.merging.histograms import Found, Histogram
 from langmerge.merging.methods.task_vectors import elected_sign, trim
-from langmerge.merging.selection import Cut, RankSearch, Share
+from langmerge.merging.selection import RankSearch
+from langmerge.merging.shares import Cut, Share
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -132,7 +132,7 @@ def is_finite(values: Tensor) -> bool:
 class WriteBehind:
     """Runs actions in order in a thread, at most `depth` waiting; the first error is raised at the next call."""
 
-    def __init__(self, depth: int = 8) -> None:
+    def __init__(self, depth: int = 2) -> None:
         self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue(depth)
         self._error: BaseException | None = None
         self._thread = Thread(target=self._run, name="write-behind", daemon=True)

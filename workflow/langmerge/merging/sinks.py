@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from langmerge.merging.elements import ElementType
-from langmerge.merging.engine import Merge
+from langmerge.merging.elements import Elements, ElementType
+from langmerge.merging.engine import Merge, Piece
 from langmerge.merging.journal import Journal, common, entry_of, resumable_folders
 from langmerge.merging.lazy import torch
 from langmerge.merging.pipeline import WriteBehind
@@ -66,19 +68,18 @@ def state_dicts(
         merge = Merge(recipes, sources, data=data, outputs=names, **options)
         flat = {
             name: {
-                key: torch.empty(math.prod(shape), dtype=kind.of_torch, device=device)
+                key: Elements.of(torch.empty(math.prod(shape), dtype=kind.of_torch, device=device))
                 for key, kind, shape in merge.layout(name)
             }
             for name in names
         }
-        for piece in merge:
-            flat[piece.recipe][piece.tensor][piece.start : piece.start + len(piece.elements)] = piece.values
+        for piece in merge.pieces(flat):
             if progress:
                 progress(len(piece.elements))
         merge.identity()  # raises if a source was changed meanwhile
         for name in names:
             tensors = flat.pop(name)
-            state = {key: tensors[key].view(shape) for key, _, shape in merge.layout(name)}
+            state = {key: tensors[key].tensor.view(shape) for key, _, shape in merge.layout(name)}
             yield Merged(by_name[name], state, merge.statistics(name))
 
 
@@ -109,17 +110,21 @@ def write_into(
         }
         for journal in journals.values():
             journal.start(done)
+        every = stack.enter_context(closing(merge.pieces()))
         behind = WriteBehind()
         # It ends before the files are closed, however the block ends.
         try:
             tensor = None
-            for piece in merge:
-                if journals and tensor not in (None, piece.tensor):
+            for (name, _), of_block in groupby(every, attrgetter("tensor", "start")):
+                pieces = list(of_block)
+                if journals and tensor not in (None, name):
                     _note(tensor, merge, writers, journals, behind)
-                tensor = piece.tensor
-                behind.put(partial(writers[piece.recipe].write, piece.tensor, piece.start, piece.elements))
+                tensor = name
+                # All outputs of a block at once: each action costs a switch of threads.
+                behind.put(partial(_write, pieces, writers))
                 if progress:
-                    progress(len(piece.elements))
+                    for piece in pieces:
+                        progress(len(piece.elements))
             behind.finish()
         except BaseException:
             behind.abandon()
@@ -133,6 +138,11 @@ def write_into(
         if finish:
             finish(name, Path(folders[name]), result[name], writers[name].hashes)
     return result
+
+
+def _write(pieces: Sequence[Piece], writers: Mapping[str, WeightsWriter]) -> None:
+    for piece in pieces:
+        writers[piece.recipe].write(piece.tensor, piece.start, piece.elements)
 
 
 def _note(

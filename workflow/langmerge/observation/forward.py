@@ -168,11 +168,11 @@ def meters_of(
     shapes: Mapping[str, tuple[int, int]], task: Task, bins: int, device: torch.device,
     frozen: Mapping[str, torch.Tensor] | None = None,
 ) -> dict[str, Meter]:  # fmt: skip
-    """A meter for each site; ``frozen`` holds the baseline's ``<site>/tau`` and ``<site>/edges``."""
+    """A meter for each site; ``frozen`` holds the baseline's ``<site>/tau`` and ``<site>/scale``."""
     found = {}
     for site, shape in shapes.items():
-        tau, cuts = (frozen.get(f"{site}/{name}") if frozen else None for name in ("tau", "edges"))
-        found[site] = Meter(site, *shape, len(SPANS), task.n_directions, task.n_blocks, bins, device, tau, cuts)
+        tau, scale = (frozen.get(f"{site}/{name}") if frozen else None for name in ("tau", "scale"))
+        found[site] = Meter(site, *shape, len(SPANS), task.n_directions, task.n_blocks, bins, device, tau, scale)
     return found
 
 

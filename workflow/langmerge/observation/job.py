@@ -164,7 +164,7 @@ def observe_model(
     counts = count_tensors(meters, task)
     write_tensors(out / "counts.safetensors", counts)
     thresholds = {f"{site}/tau": meter.tau.cpu().numpy() for site, meter in meters.items()}
-    thresholds |= {f"{site}/edges": m.cuts.cpu().numpy() for site, m in meters.items() if m.cuts is not None}
+    thresholds |= {f"{site}/scale": m.scale.cpu().numpy() for site, m in meters.items() if m.scale is not None}
     write_tensors(out / THRESHOLDS, thresholds)
     _write_losses(out / "losses.csv", task, sentences, losses)
     provenance.write_json(out / "summary.json", summary)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from langmerge import host_memory
-from langmerge.config.analysis import Analysis
 from langmerge.plan.graph import Draft, Job, direction, directions_of, group_name
 
 OBSERVED = {"sentences", "split", "align", "blocks", "sites", "pools"}  # what decides an observation
 COMPARED = {"neurons", "rankings", "top", "permutations", "seed"}  # what decides only what is made of it
 BASELINE = "base"
-BINS = 64  # of sentences' means, for average precision
 
 
 def add_measurements(draft: Draft, seed: int, group: str, specialists: list[str]) -> None:
@@ -32,7 +30,7 @@ def add_measurements(draft: Draft, seed: int, group: str, specialists: list[str]
     root = f"{draft.root}/observations/seed{seed}/{title}"
     spec = {
         **analysis.model_dump(mode="json", include=OBSERVED),
-        "bins": _bins(analysis),
+        "bins": analysis.histograms,
         "pivot": study.pivot,
         "prompt": draft.prompt(),
         "directions": directions,
@@ -70,7 +68,3 @@ def _memory(sizes: host_memory.Sizes | None, spec: dict[str, Any]) -> float:
         return 0.0
     sites, directions = sizes.sites(spec["sites"]), len(spec["directions"])
     return host_memory.observation(sites, directions, spec["blocks"], spec["bins"], sizes.vocabulary)["total"]
-
-
-def _bins(analysis: Analysis) -> int:
-    return BINS if "average_precision" in (analysis.neurons, *analysis.rankings) else 0

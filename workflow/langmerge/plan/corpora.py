@@ -51,7 +51,11 @@ def dependencies(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Data files and code modules that one language's corpus depends on, and no other language's."""
     if isinstance(corpus, FilesCorpus):
-        sources = [source.filled(pivot, language) for source in corpus.splits.values()]
+        try:
+            own = corpus.source_of(language)
+        except ValueError as error:
+            raise InputError(f"languages: {error}") from None
+        sources = [source.filled(pivot, own) for source in corpus.splits.values()]
         files = [path for source in sources for path in (source.path, source.target_path) if path]
         return tuple(dict.fromkeys(files)), ("langmerge.corpora.prepare",)
     folder = Path(corpus.grammar)
@@ -72,7 +76,7 @@ def task_dependencies(
     if isinstance(tasks, FileTasks):
         own = tasks.splits(language)
         sources = [s.filled(language, split) for task, s in tasks.tasks.items() if task in own for split in s.splits]
-        return tuple(dict.fromkeys(source.path for source in sources)), ("langmerge.corpora.tasks",)
+        return tuple(dict.fromkeys(source.path for source in sources if source.path)), ("langmerge.corpora.tasks",)
     if not isinstance(corpus, EmbeddedCorpus):
         raise InputError("tasks.kind: embedded tasks need the embedded corpus; set corpus.kind or tasks.kind: files")
     files, modules = dependencies(corpus, pivot, language)

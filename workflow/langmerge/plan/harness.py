@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from langmerge.config import LanguageStudy
 from langmerge.config.evaluation import Scoring
 from langmerge.plan.graph import Graph, Job
 from langmerge.provenance import InputError
 
 KINDS = ("import", "train", "grow", "merge")  # what is scored: random weights are not
+ROLES = ("merge", "branch_merge")  # of merges that are scored: those of all languages
+
+
+def to_be_scored(study: LanguageStudy, entry: Mapping[str, Any]) -> bool:
+    """Whether a merge of a sweep has to be written, for the harness to read: one of all languages, if tasks are named.
+
+    Merges of pairs, of clusters, of some languages, of those before one was added and tuned once more are too many to
+    be worth their disk space and time.
+    """
+    details, languages = entry["details"], len(study.languages)
+    whole = details.get("size", languages) == languages and details.get("scenario") not in ("before", "retuned")
+    return bool(study.evaluation.harness) and entry["role"] in ROLES and whole
 
 
 def add_harness(draft: Graph, scoring: Scoring) -> dict[str, str]:

@@ -8,8 +8,8 @@ from typing import Any
 from langmerge import catalogue
 from langmerge.config import EmbeddedTasks, FileTasks, Grid, Initialisation, LanguageStudy, Origin, Training, candidates
 from langmerge.plan.corpora import dependencies, task_dependencies
-from langmerge.plan.graph import Graph, Job, Model, System, imported_parameters, parameters_of
-from langmerge.plan.harness import add_harness
+from langmerge.plan.graph import Graph, Job, Model, System, imported_parameters, merge_recipe, parameters_of
+from langmerge.plan.harness import add_harness, to_be_scored
 from langmerge.plan.models import import_job
 from langmerge.provenance import InputError
 
@@ -64,8 +64,9 @@ class LanguageDraft(Graph):
         """A job that writes the tasks of a language; its folder, named ``name``."""
         corpus = self.study.corpus
         files, modules = task_dependencies(corpus, tasks, self.study.pivot, language)
-        spec: dict[str, Any] = {"language": language, "pivot": self.study.pivot, "tasks": tasks.model_dump(mode="json")}
-        spec["corpus"] = corpus.model_dump(mode="json") if isinstance(tasks, EmbeddedTasks) else None
+        own = tasks.of(language) if isinstance(tasks, EmbeddedTasks) else tasks
+        spec: dict[str, Any] = {"language": language, "pivot": self.study.pivot, "tasks": own.model_dump(mode="json")}
+        spec["corpus"] = corpus.model_dump(mode="json") if isinstance(own, EmbeddedTasks) else None
         folder = f"{self.root}/tasks/{name}"
         self.add_job(Job("prepare_tasks", folder, spec, files=files, modules=modules))
         return folder
@@ -183,6 +184,7 @@ class LanguageDraft(Graph):
         ``measured`` are the inputs ``data/<name>`` of methods that weigh models by data.
         """
         folder = f"{self.root}/sweeps/seed{seed}/{title}"
+        entries = [entry | {"keep": entry["keep"] or to_be_scored(self.study, entry)} for entry in entries]
         recipes = [candidate for entry in entries for candidate in entry["candidates"]]
         named = [source for recipe in recipes for source in [*recipe["models"], recipe["base"]]]
         sources = dict.fromkeys(source for source in named if source and not source.startswith("merge:"))
@@ -193,7 +195,7 @@ class LanguageDraft(Graph):
                     f"tasks: merges are tuned on dev, and {test['language']} has no dev items of {test['task']}; "
                     f"give {test['task']} some, or merges without lists of values"
                 )
-        spec = {**self.scoring(), "merges": list(entries), "dev": self.study.evaluation.dev, "select_by": "mean"}
+        spec = {**self.scoring(), "merges": entries, "dev": self.study.evaluation.dev, "select_by": "mean"}
         inputs = {f"models/{source}": self.folder_of(seed, source, title) for source in sources}
         kept = [entry for entry in entries if entry["keep"]]
         job = Job(
@@ -211,10 +213,10 @@ class LanguageDraft(Graph):
             own = entry["details"].get("group", group)
             self.systems.append(System(entry["name"], entry["role"], own, seed, place, entry["details"]))
         for entry in kept:
-            parents = tuple(entry["candidates"][0]["models"])
-            method = entry["details"]["method"]
-            place = f"{folder}/merged/{entry['name']}"
-            self.add_model(Model(entry["name"], "merge", place, parents, seed, f"{method}, tuned on dev"))
+            name, parents = entry["name"], tuple(entry["candidates"][0]["models"])
+            # Names of merges are those of one group; models have theirs in the whole seed.
+            model = name if name.startswith(group) else f"{group}.{name}"
+            self.add_model(Model(model, "merge", f"{folder}/merged/{name}", parents, seed, merge_recipe(entry)))
 
     # ---- diagnoses and report --------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The graph of a study of maintenance: specialists by task and language, merges, combined models, updates.
 
 Every training sees each of its items about as often: its steps are those of a specialist with all items of one
-language, times the *amount* of data (1 for all items of one language).
+language, times the *amount* of data (1 for all items of a language without sizes of its own).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langmerge.config import Maintenance, Origin
+from langmerge.config import Maintenance, Origin, candidates
 from langmerge.plan.graph import Plan
 from langmerge.plan.language_draft import (
     Data,
@@ -104,13 +104,17 @@ class Trainings:
         self.update = study.update if study.update and study.update.includes(task, tuning) else None
         self.addition = study.addition if study.addition and study.addition.includes(task, tuning) else None
 
-    def amount(self, language: str, updated: bool) -> float:
+    def share(self, language: str, updated: bool) -> float:
         """Share of a language's training items that is there, before or after the update."""
         return self.update.before if self.update and language == self.update.language and not updated else 1.0
 
+    def amounts(self, shares: Mapping[str, float]) -> dict[str, float]:
+        """What some shares of languages' items amount to."""
+        return {code: share * self.study.size(self.task, code) for code, share in shares.items()}
+
     def part(self, language: str, start: float, end: float, weight: float) -> Data:
         """The items of a language from one share to another of those that the base has not read."""
-        first = self.study.skipped(self.task)
+        first = self.study.skipped(self.task, language)
         portion = (first + start * (1 - first), first + end * (1 - first))
         return examples_part(self.task, language, weight, portion)
 
@@ -130,26 +134,37 @@ class Trainings:
 
     def joint(self, name: str, languages: Sequence[str], updated: bool, scenario: str) -> None:
         """A combined model: trained on the data of some languages, each in proportion to its items."""
-        amounts = {code: self.amount(code, updated) for code in languages}
-        data = [self.part(code, 0, amount, amount) for code, amount in amounts.items()]
+        shares = {code: self.share(code, updated) for code in languages}
+        amounts = self.amounts(shares)
+        data = [self.part(code, 0, shares[code], amount) for code, amount in amounts.items()]
         recipe = f"{self.task} in {', '.join(languages)}"
         self.run(name, data, sum(amounts.values()), recipe, role="combined", scenario=scenario)
 
     def continued(
         self, scenario: str, parent: str, new: Data, amount: float, old: Mapping[str, float], replay: float
     ) -> None:
-        """The combined model trained on, on ``amount`` new items and, for the share ``replay``, on old ones."""
-        total = sum(old.values())
+        """The combined model trained on, on ``amount`` new items and, for the share ``replay``, on old ones.
+
+        ``old``: share of the items by language.
+        """
+        amounts = self.amounts(old)
+        total = sum(amounts.values())
         data = [{**new, "weight": 1 - replay}]
-        data += [self.part(code, 0, share, replay * share / total) for code, share in old.items()]
+        data += [self.part(code, 0, share, replay * amounts[code] / total) for code, share in old.items()]
         recipe = f"{self.task}, new items and {replay:.0%} old ones"
         steps = amount / (1 - replay)
         self.run(f"continued-{scenario}", data, steps, recipe, parent, role="continued", scenario=scenario)
 
-    def merges(self, models: Sequence[str], scenario: str) -> None:
-        """Every merge of the study over some specialists, tuned on dev."""
+    def merges(self, models: Sequence[str], scenario: str, like: str = "") -> None:
+        """Every merge of the study over some specialists, tuned on dev.
+
+        With the parameters that were chosen in the scenario ``like``, if one is named: what then changes is due to the
+        specialists alone.
+        """
         for method, grid in in_catalogue_order(self.study.merging.all):
             self.merge(f"{method}-{scenario}", "merge", method, models, grid, scenario=scenario)
+            if like and self.entries[-1]["tune"]:
+                self.entries[-1] |= {"tune": [], "parameters_of": f"{self.group}-{method}-{like}"}
 
     def merge(
         self, name: str, role: str, method: str, models: Sequence[str], grid: Mapping[str, Any], **details: Any
@@ -199,26 +214,34 @@ class Trainings:
 
     def specialist(self, code: str, updated: bool, scenario: str) -> str:
         """The specialist of a language on the items that are there."""
-        amount = self.amount(code, updated)
+        share = self.share(code, updated)
         suffix = "-updated" if updated else ""
         details = {"role": "specialist", "language": code, "scenario": scenario}
-        return self.run(
-            f"{code}{suffix}", [self.part(code, 0, amount, 1.0)], amount, f"{self.task} in {code}", **details
-        )
+        data, amount = [self.part(code, 0, share, 1.0)], self.amounts({code: share})[code]
+        return self.run(f"{code}{suffix}", data, amount, f"{self.task} in {code}", **details)
 
     def add_update(self, specialists: Mapping[str, str]) -> None:
-        """One language's data grow: its specialist anew and merged; all anew; joint training continued with replay."""
+        """One language's data grow: its specialist anew and merged; all anew; joint training continued with replay.
+
+        It is merged with the parameters of the initial build, and beside that with parameters tuned anew.
+        """
         assert self.update is not None
         changed, before = self.update.language, self.update.before
         again = self.specialist(changed, True, "update")
-        self.merges([again if code == changed else model for code, model in specialists.items()], "update")
+        models = [again if code == changed else model for code, model in specialists.items()]
+        self.merges(models, "update", like="initial")
+        for method, grid in in_catalogue_order(self.study.merging.all):
+            if len(list(candidates(method, grid))) > 1:
+                self.merge(f"{method}-retuned", "merge", method, models, grid, scenario="retuned")
         self.joint("combined-updated", self.languages, True, "update")
-        old = {code: self.amount(code, False) for code in self.languages}
-        new = self.part(changed, before, 1.0, 1.0)
-        self.continued("update", "combined", new, 1 - before, old, self.update.replay)
+        old = {code: self.share(code, False) for code in self.languages}
+        new, amount = self.part(changed, before, 1.0, 1.0), self.amounts({changed: 1 - before})[changed]
+        self.continued("update", "combined", new, amount, old, self.update.replay)
 
     def add_addition(self, specialists: Mapping[str, str]) -> None:
         """The state before a language came, and joint training continued with it; the state after is the initial one.
+
+        Merges before and after have the same parameters, those of the initial build.
 
         The specialist of the language and the merge of all are those of the initial build, and training all anew is
         its combined model.
@@ -226,8 +249,9 @@ class Trainings:
         assert self.addition is not None
         others = [code for code in self.languages if code != self.addition.language]
         self.joint("combined-before", others, False, "before")
-        self.merges([specialists[code] for code in others], "before")
-        amount = self.amount(self.addition.language, False)
-        new = self.part(self.addition.language, 0, amount, 1.0)
-        old = {code: self.amount(code, False) for code in others}
+        self.merges([specialists[code] for code in others], "before", like="initial")
+        added = {self.addition.language: self.share(self.addition.language, False)}
+        new = self.part(self.addition.language, 0, added[self.addition.language], 1.0)
+        amount = self.amounts(added)[self.addition.language]
+        old = {code: self.share(code, False) for code in others}
         self.continued("addition", "combined-before", new, amount, old, self.addition.replay)

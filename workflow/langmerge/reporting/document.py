@@ -25,6 +25,7 @@ from langmerge.reporting.tables_ablation import ablation_heading, ablation_table
 from langmerge.reporting.tables_damage import predictor_table
 from langmerge.reporting.tables_data import data_table, example_table, printable
 from langmerge.reporting.tables_harness import harness_table
+from langmerge.reporting.tables_rankings import ranking_table
 from langmerge.reporting.tables_redistribution import (
     redistribution_heading,
     redistribution_table,
@@ -199,6 +200,7 @@ def compose(results: Results) -> Document:
                 notes(results),
                 runs.signature_table(scores),
                 runs.seed_table(scores),
+                ranking_table(results),
                 models.neuron_table(results),
                 models.turnover_table(results),
                 embedding_table(results),

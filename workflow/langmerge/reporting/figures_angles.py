@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from langmerge.reporting.errors import over_halves
 from langmerge.reporting.figures import COLUMN, MARKERS, TEXT, Figure, colour, panels, settle, style
-from langmerge.reporting.figures_models import LINES, layer_panels
 from langmerge.reporting.load import Results
 from langmerge.reporting.samples import arrow
-from langmerge.reporting.tables_models import angles_of, model_label
+from langmerge.reporting.tables_models import KINDS, angles_of, model_label
 
 SPAN = "target"  # the span whose maps are drawn
 ALL = "all"  # in the column direction: distances of all directions taken together
@@ -23,18 +25,54 @@ def angle_figure(results: Results) -> Figure | None:
     if table.empty:
         return None
     k = ", ".join(map(str, sorted(set(table.k))))
+    n = ", ".join(map(str, sorted(set(table.n))))
     with style():
-        null = ("null_degrees", "random subspaces")
-        drawing = layer_panels(results, table, "median_degrees", "median principal angle (°)", null)
-        drawing.axes[0].set_ylim(bottom=0)  # shared
+        groups, spans = list(dict.fromkeys(table.group)), list(dict.fromkeys(table.span))
+        width, height = TEXT if len(spans) > 1 else COLUMN, 0.65 + 1.75 * len(groups)
+        drawing, axes = panels(len(groups), len(spans), width, height, sharex=True, sharey=True)
+        for (g, group), (s, span) in itertools.product(enumerate(groups), enumerate(spans)):
+            _angles(axes[g, s], table[(table.group == group) & (table.span == span)])
+            axes[g, s].set_title(f"{arrow(group, results.pivot)}, {span} span")
+        for ax in axes[-1]:
+            ax.set_xlabel("layer (0: embedding)")
+            ax.xaxis.get_major_locator().set_params(integer=True)
+        for ax in axes[:, 0]:
+            ax.set_ylabel("median principal angle (°)")
+        axes[0, 0].set_ylim(bottom=0)  # shared
+        drawing.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
         settle(drawing)
     return Figure(
         "angles",
         "Principal angles by layer",
         f"Median principal angle between the subspaces of the {k} leading principal directions of two models' span "
-        f"means on the same sentences. {LINES}",
+        f"means on the same n = {n} sentences. Thick: mean over pairs, band: 95 % delete-half jackknife of one pair "
+        "(mean over pairs); thin: single pairs. Dashed: floor, the angle between twins that exchange half of their "
+        "sentences, which have one true subspace: what sampling alone gives (of base and specialists). Only what lies "
+        "above the floor is a difference of the models, and only angles of equal n and k can be compared.",
         drawing,
     )
+
+
+def _angles(ax: Axes, table: pd.DataFrame) -> None:
+    """Lines for kinds of pairs, their floors and the angle of random subspaces."""
+    for k, kind in enumerate(KINDS):
+        chosen = table[table.pair == kind]
+        if chosen.empty:
+            continue
+        columns = ["median_degrees", "floor_degrees", "standard_error"]
+        # over the directions that were read and over seeds
+        pairs = chosen.groupby(["model_a", "model_b", "layer"], sort=False)[columns].mean().reset_index()
+        for _, line in pairs.groupby(["model_a", "model_b"]):
+            ax.plot(line.layer, line.median_degrees, color=colour(k), linewidth=0.5, alpha=0.35)
+        mean = pairs.groupby("layer")[columns].mean().reset_index()
+        ax.plot(mean.layer, mean.median_degrees, color=colour(k), marker=MARKERS[k], linewidth=1.6, label=kind)
+        half = over_halves(chosen, mean.standard_error)
+        ends = mean.median_degrees - half, mean.median_degrees + half
+        ax.fill_between(mean.layer, *ends, color=colour(k), alpha=0.15, linewidth=0)
+        if mean.floor_degrees.notna().any():
+            ax.plot(mean.layer, mean.floor_degrees, color=colour(k), linestyle="--", label=f"floor, {kind}")
+    chance = table.groupby("layer").null_degrees.max()
+    ax.plot(chance.index, chance, color="0.4", linestyle=":", label="random subspaces")
 
 
 def _looks(results: Results, models: list[str]) -> dict[str, dict[str, Any]]:

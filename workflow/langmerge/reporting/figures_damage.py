@@ -51,7 +51,7 @@ def forest_figure(results: Results) -> Figure | None:
         "predictors",
         "What foretells merge damage",
         "Spearman's rank correlation over pairs of languages, mean over strata; bars: 95 % over languages drawn with "
-        f"replacement; filled where the corrected p is below {SIGNIFICANT}. {tested(results)}.",
+        f"replacement, each measure by itself; filled where the corrected p is below {SIGNIFICANT}. {tested(results)}.",
         drawing,
     )
 

@@ -87,7 +87,7 @@ def line_figure(results: Results) -> Figure | None:
         "Loss in a language on the straight line in weight space from its specialist (0) to another model (1); halfway "
         f"is the average of the two. A barrier would rise above the chord between the ends. Targets of {sentences} "
         f"sentences ({results.study['analysis']['split']}); bands: 95 % bootstrap intervals of the distance to that "
-        "chord." + (" Means over seeds." if len(results.seeds) > 1 else ""),
+        "chord, each point by itself." + (" Means over seeds." if len(results.seeds) > 1 else ""),
         drawing,
     )
 

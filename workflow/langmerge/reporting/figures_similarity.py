@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from langmerge.reporting.errors import over_blocks
 from langmerge.reporting.figures import DASHES, MARKERS, TEXT, Figure, colour, panels, settle, style
 from langmerge.reporting.figures_units import TALL
 from langmerge.reporting.load import Results
@@ -30,7 +31,7 @@ BASE_MERGE = "base–merge"
 ALL_KINDS = (*KINDS, BASE_MERGE)
 NUMBERS = ["value", "low", "high", "null"]
 LENGTH, RAW = "length", "raw"  # variants, the first without what follows from the sentences' lengths
-HALF = 1.96  # standard errors of CKA's 95 % interval
+BANDS = "bands: 95 % delete-one-block jackknife of one pair (mean; of neighbours delete-half)"
 EXPLAINED = {
     "cka": "Debiased linear CKA",
     "anc": "ANC: mean absolute correlation of equal coordinates",
@@ -50,8 +51,8 @@ def across_models(results: Results) -> pd.DataFrame:
     """
     cka, others = (in_own_span(results.table(f"measurements/{name}")) for name in ("cka", "similarity"))
     if len(cka):
-        ends = {"low": cka.cka - HALF * cka.standard_error, "high": cka.cka + HALF * cka.standard_error}
-        cka = cka.assign(measure="cka", value=cka.cka, null=cka.null_high, **ends)
+        half = over_blocks(results, cka.standard_error)
+        cka = cka.assign(measure="cka", value=cka.cka, null=cka.null_high, low=cka.cka - half, high=cka.cka + half)
     if len(others):
         others = others[others.measure.isin(MEASURES) & (others.pool == "mean")]
     parts = [table for table in (cka, others) if len(table)]
@@ -77,10 +78,10 @@ def similarity_figure(results: Results) -> Figure | None:
         "similarity",
         "Similarity of models by layer",
         f"Span means of two models on the same sentences, in the span in the language. {_explained(table)} Lines: "
-        "means over pairs of models and directions; bands: 95 % delete-one-block jackknife of one pair (mean), "
-        f"{sentences_note(results)}. Dotted: null, for CKA the 97.5th percentile under "
+        f"means over pairs of models and directions; {BANDS}, {sentences_note(results)}. "
+        "Dotted: null, for CKA the 97.5th percentile under "
         "shuffled sentences, for Procrustes their mean, for ANC and neighbours the expectation of unrelated data. "
-        f"Procrustes: pairs with the base alone.{_over_seeds(results)}",
+        f"Procrustes: not between specialists and merges.{_over_seeds(results)}",
         drawing,
     )
 
@@ -124,7 +125,7 @@ def language_figure(results: Results) -> Figure | None:
         "languages",
         "Similarity of languages within a model by layer",
         f"Span means of parallel sentences in two languages, in one model; {kept}. {_explained(table)} Lines: means "
-        f"over {pairs} pairs of languages; bands: 95 % delete-one-block jackknife of one pair (mean), "
+        f"over {pairs} pairs of languages; {BANDS}, "
         f"{sentences_note(results)}. Dotted: null, "
         "for CKA and Procrustes the mean under shuffled sentences, for ANC and neighbours the expectation of unrelated "
         f"data.{_over_seeds(results)}",

@@ -61,11 +61,19 @@ def weight_figure(results: Results) -> Figure | None:
         "norm of the change over that of the base's weights; mean cosine of a language's task vector with those of the "
         "others; share of opposite signs among the entries that TIES' trim keeps of two; subspace alignment ratio of "
         "the specialists in each merge, less that of a random subspace (mean over specialists and both sides of the "
-        "matrices; merges that are multiples of each other coincide). Bands: 95 % over the layer's tensors or "
-        "matrices, mean over pairs. Dotted: chance, for alignment what the mean of independent specialists gives."
-        + (" Means over seeds." if len(results.seeds) > 1 else ""),
+        "matrices; merges that are multiples of each other coincide). Bands: spread, a 95 % interval over the layer's "
+        "tensors or matrices (mean over pairs). Dotted: chance, for alignment what the mean of independent specialists "
+        f"gives{_without_null(shown.get('alignment'))}." + (" Means over seeds." if len(results.seeds) > 1 else ""),
         drawing,
     )
+
+
+def _without_null(alignment: pd.DataFrame | None) -> str:
+    """What the caption says of alignments without a null: without one, membership alone looks like alignment."""
+    if alignment is None or alignment.empty:
+        return ""
+    lacking = _chosen(alignment, "alignment").null.isna()
+    return " (no null was drawn)" if lacking.all() else " (no null in some layers)" if lacking.any() else ""
 
 
 def _layers(table: pd.DataFrame) -> pd.DataFrame:

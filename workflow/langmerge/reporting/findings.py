@@ -15,11 +15,13 @@ import numpy as np
 import pandas as pd
 
 from langmerge.reporting import samples
+from langmerge.reporting.errors import over_blocks, over_halves
 from langmerge.reporting.load import Results
 from langmerge.reporting.samples import METRICS, Row, Sample, Scores, arrow
 from langmerge.reporting.shares import MEAN, drift_shares, drift_steps, patched
 from langmerge.reporting.table import Table, cells, interval, number
-from langmerge.reporting.tables_models import KINDS, angles_of, cka_of, neuron_counts, upper_layers
+from langmerge.reporting.tables_models import KINDS, angles_of, cka_of, upper_layers
+from langmerge.reporting.tables_units import ranking_name, unit_counts
 
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 INCONCLUSIVE, NOT_TESTABLE = "inconclusive", "not testable here"
@@ -156,7 +158,9 @@ def patch_helps(scores: Scores, metric: str) -> Finding:
         ]
         parts.append(samples.mean(gains))
         name = samples.label("merge", onto)
-        texts.append(f"{arrow(group, scores.results.pivot)} on {name}: {_text(parts[-1])} {METRICS[metric]} more")
+        texts.append(
+            f"{arrow(group, scores.results.pivot)} on {name}: last minus random {_text(parts[-1])} {METRICS[metric]}"
+        )
     return (
         Finding("P0-9", claim, "; ".join(texts), verdict(*parts))
         if parts
@@ -237,7 +241,7 @@ def representations_part(results: Results) -> Finding:
         last.append(final.cka.mean())
         error.append(final.standard_error.mean())
         third.append(table[table.layer == (table.layers / 3).round()].cka.mean())
-    gap, half = last[1] - last[0], 1.96 * float(np.hypot(*error))
+    gap, half = last[1] - last[0], float(over_blocks(results, np.hypot(*error)))
     agree = min(third) > 0.95
     outcome = REPRODUCED if gap > half and agree else NOT_REPRODUCED if gap < -half else INCONCLUSIVE
     measured = (
@@ -257,7 +261,7 @@ def source_stays(results: Results) -> Finding:
     means = table.groupby(["model_a", "model_b", "layer"])[["cka", "standard_error"]].mean()
     place = int(means.cka.argmin())
     worst: Any = means.index[place]
-    low, half = float(means.cka.iloc[place]), 1.96 * float(means.standard_error.iloc[place])
+    low, half = float(means.cka.iloc[place]), float(over_blocks(results, means.standard_error.iloc[place]))
     outcome = REPRODUCED if low - half > 0.9 else NOT_REPRODUCED if low + half < 0.9 else INCONCLUSIVE
     measured = (
         f"Lowest over pairs and layers: {number(low, 3)} {interval(low - half, low + half, 3)} "
@@ -266,36 +270,47 @@ def source_stays(results: Results) -> Finding:
     return Finding("P0-5", claim, measured, outcome)
 
 
+PAPER = "mount_doom"  # the paper's ranking; its thresholds are those of each model
+_NEURONS = f"measurements of neurons by ranking {PAPER}"
+
+
+def _paper_counts(results: Results) -> pd.DataFrame:
+    """Selective neurons of the target side as the paper counts them, by layer and language."""
+    counts = unit_counts(results, PAPER, frozen=False)
+    return counts if counts.empty else counts[counts.span == "target"]
+
+
 def neurons_at_the_ends(results: Results) -> Finding:
-    """P0-6."""
+    """P0-6, by the paper's ranking."""
     claim = (
         "At least 70 % of the base's selective neurons (target side) lie in the first layer and the top 15 % of layers."
     )
-    counts = neuron_counts(results)
-    counts = counts[(counts.model == "base") & (counts.span == "target")] if not counts.empty else counts
+    counts = _paper_counts(results)
+    counts = counts[counts.model == "base"] if not counts.empty else counts
     if counts.empty:
-        return _untestable("P0-6", claim, "measurements of neurons")
+        return _untestable("P0-6", claim, _NEURONS)
+    if not counts.units.any():
+        return _untestable("P0-6", claim, f"a base with neurons that are selective by ranking {PAPER}")
     group = counts.group.iloc[0]
     by_layer = counts[counts.group == group].groupby("layer").units.sum()
     depth = len(by_layer)
     ends = sorted({0, *range(depth - upper_layers(depth), depth)})
     share, chance = float(by_layer.iloc[ends].sum() / by_layer.sum()), len(ends) / depth
-    # Among few layers the ends are most of the model: the claim says something only where chance is far below it.
-    outcome = NOT_TESTABLE if chance >= 0.7 else REPRODUCED if share >= 0.7 else NOT_REPRODUCED
+    # Among few layers the ends are most of the model: the claim says something only where chance is far below 70 %.
+    outcome = NOT_TESTABLE if chance > 0.5 else REPRODUCED if share >= 0.7 else NOT_REPRODUCED
     measured = (
         f"{arrow(group, results.pivot)}: {number(100 * share)} % in {len(ends)} of {depth} layers (even spread: "
-        f"{number(100 * chance)} %; n = {by_layer.sum():.0f} neurons)"
+        f"{number(100 * chance)} %; n = {by_layer.sum():.0f} neurons, ranking {ranking_name(PAPER)})"
     )
     return Finding("P0-6", claim, measured, outcome)
 
 
 def own_language_falls(results: Results) -> Finding:
-    """P0-7."""
+    """P0-7, by the paper's ranking with thresholds of each model: those of other rankings fix the numbers."""
     claim = "Fine-tuning on a language lowers the number of neurons selective for it (target side)."
-    counts = neuron_counts(results)
-    counts = counts[counts.span == "target"] if not counts.empty else counts
+    counts = _paper_counts(results)
     if counts.empty:
-        return _untestable("P0-7", claim, "measurements of neurons")
+        return _untestable("P0-7", claim, _NEURONS)
     keys = ["group", "model", "language"]
     units = counts.groupby(["seed", *keys]).units.sum().groupby(level=keys).mean()
     totals = units.groupby(level=["group", "model"]).sum()
@@ -313,8 +328,8 @@ def own_language_falls(results: Results) -> Finding:
     p = _sign_test(falls, n)
     outcome = INCONCLUSIVE if p >= 0.05 else REPRODUCED if falls > n / 2 else NOT_REPRODUCED
     measured = (
-        f"The number falls in {falls} of {n} specialists (sign test p = {number(p, 3)}), "
-        f"its share of the total in {shares}"
+        f"By ranking {ranking_name(PAPER)}, fitted to each model, the number falls in {falls} of {n} specialists "
+        f"(sign test p = {number(p, 3)}), its share of the total in {shares}"
     )
     return Finding("P0-7", claim, measured, outcome)
 
@@ -334,7 +349,7 @@ def angles_grow(results: Results) -> Finding:
             continue
         weight = (layer - layer.mean()) / ((layer - layer.mean()) ** 2).sum()
         slopes.append(float(weight @ angle))
-        halves.append(1.96 * float(np.linalg.norm(weight * by_layer.standard_error)))
+        halves.append(float(over_halves(here, float(np.linalg.norm(weight * by_layer.standard_error)))))
         ends = interval(slopes[-1] - halves[-1], slopes[-1] + halves[-1], 2)
         texts.append(
             f"{arrow(str(group), results.pivot)}: {number(angle.iloc[0])}° at the embedding, {number(angle.iloc[-1])}° "
@@ -365,9 +380,10 @@ def findings_table(findings: list[Finding]) -> Table:
     return Table(
         "findings",
         "Findings",
-        "Claims P0 are those of arXiv 2604.02881, or tests of them. Brackets: 95 % bootstrap intervals over "
-        "sentences (CKA and angles: 1.96 jackknife standard errors). The best merge is the best on test, which "
-        "favours merging. Reproduced: the interval excludes the opposite; inconclusive: it does not.",
+        "Claims P0 are those of arXiv 2604.02881, or tests of them, but for those marked ours. Brackets: 95 % "
+        "bootstrap intervals over sentences (CKA and angles: jackknife). The best merge is the "
+        "best on test, which favours merging. Reproduced: the interval excludes the opposite; not reproduced: it lies "
+        "on the other side; inconclusive: neither. Where there is no interval, the numbers decide as they stand.",
         columns,
         [cells(row) for row in rows],
         pd.DataFrame(rows, columns=["id", "claim", "measured", "verdict"]),

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from langmerge.reporting.document import Document
 from langmerge.reporting.figures import Figure, style
 from langmerge.reporting.findings import VERDICTS
+from langmerge.reporting.lines import unbroken
 from langmerge.reporting.table import Table
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -44,6 +45,7 @@ def render(document: Document) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: unbroken(value) if type(value) is str else value,
     )
 
     def kind(block: Any) -> str:

@@ -16,6 +16,7 @@ from langmerge.reporting.document import Document, without_unprintable
 from langmerge.reporting.figures import Figure
 from langmerge.reporting.findings import VERDICTS
 from langmerge.reporting.html import TEMPLATES
+from langmerge.reporting.lines import unbroken
 from langmerge.reporting.table import Table
 
 
@@ -52,12 +53,23 @@ def _block(block: str | list[str] | Table | Figure) -> dict[str, Any] | None:
 
 def content(document: Document) -> dict[str, Any]:
     """The document as plain data, for the typst template."""
-    return {
-        "title": document.title,
-        "question": document.question,
-        "verdicts": [verdict.capitalize() for verdict in VERDICTS],
-        "sections": [{"title": s.title, "blocks": [_block(b) for b in s.blocks]} for s in document.sections],
-    }
+    return _unbroken(
+        {
+            "title": document.title,
+            "question": document.question,
+            "verdicts": [verdict.capitalize() for verdict in VERDICTS],
+            "sections": [{"title": s.title, "blocks": [_block(b) for b in s.blocks]} for s in document.sections],
+        }
+    )
+
+
+def _unbroken(value: Any) -> Any:
+    """:func:`unbroken` of every string in plain data."""
+    if isinstance(value, dict):
+        return {key: _unbroken(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_unbroken(inner) for inner in value]
+    return unbroken(value) if isinstance(value, str) else value
 
 
 def render(document: Document, figures: Path) -> bytes:

@@ -78,6 +78,19 @@ def interval(low: float, high: float, decimals: int = 1) -> str:
     return f"[{number(low, decimals)}, {number(high, decimals)}]"
 
 
+def p_text(p: float) -> str:
+    """A p-value with three decimals, or that it is below 0.001; :data:`EMPTY` if it is not defined."""
+    if not np.isfinite(p):
+        return EMPTY
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def p_words(p: float) -> str:
+    """``p = 0.012`` or ``p < 0.001``."""
+    text = p_text(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
 def si(value: float | None, decimals: int = 1) -> str:
     """A large number with its SI prefix: ``1.2 M``."""
     if value is None or not np.isfinite(value):

@@ -97,14 +97,13 @@ def predictor_table(results: Results) -> Table | None:
         "What foretells merge damage",
         f"Spearman's rank correlation of each measure of a pair with the {outcome_label(results)} "
         f"({METRICS[results.study['merging']['select_by']]}) of its merge, mean over strata; the {len(body)} strongest "
-        f"of {len(found)}. [95 %]: languages drawn with replacement; one left out: range without one language, and the "
+        f"of {len(found)}. 95 %: languages drawn with replacement; one left out: range without one language, and the "
         f"one that changes most. {tested(results)}; p (pairs) permutes pairs as if they shared no language, and is too "
         f"small.{missing}",
         ["Measure", "ρ", "95 %", *(arrow(group, results.pivot) for group in groups), "one left out", "p", "p (pairs)",
          "p corrected"],
         body,
         tests,
-        stretch=[0],
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from langmerge.provenance import read_json
-from langmerge.reporting.table import Table, cells, number
+from langmerge.reporting.table import EMPTY, Table, cells, number
 
 PLACE = "harness/"
 NORMAL = 1.96  # standard errors of a 95 % interval
@@ -34,8 +34,8 @@ def harness_table(folders: Mapping[str, Path]) -> Table | None:
         row = [str(model)]
         for task in tasks:
             found = frame[(frame.model == model) & (frame.task == task)]
-            error = NORMAL * (found.error.astype(float) ** 2).sum() ** 0.5 / len(found)
-            row.append(f"{number(found.score.mean())} ± {number(error)}")
+            error = NORMAL * (found.error.astype(float) ** 2).sum() ** 0.5 / max(1, len(found))
+            row.append(f"{number(found.score.mean())} ± {number(error)}" if len(found) else EMPTY)
         rows.append(cells(row))
     metrics = ", ".join(f"{task}: {frame[frame.task == task].metric.iloc[0]}" for task in tasks)
     caption = f"Scores and 1.96 standard errors as lm-evaluation-harness gives them ({metrics}). Means over seeds."

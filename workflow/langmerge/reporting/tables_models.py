@@ -18,11 +18,12 @@ UPPER = 0.15  # share of the layers that counts as the top
 
 
 def neuron_counts(results: Results) -> pd.DataFrame:
-    """Selective neurons in long form: seed, group, model, span, layer, language, units; sets fitted for each model."""
+    """Selective neurons by the headline ranking in long form: seed, group, model, span, layer, language, units.
+
+    By the thresholds of the base for all models: refitted to each, most rankings select as many in every one.
+    """
     table = results.table("measurements/neurons")
-    if table.empty or table["frozen"].all():
-        return table
-    return table[~table["frozen"].astype(bool)]
+    return table if table.empty else table[table["frozen"].astype(bool)]
 
 
 def neuron_table(results: Results) -> Table | None:
@@ -64,13 +65,13 @@ def neuron_table(results: Results) -> Table | None:
     if not body:
         return None
     ranking = ", ".join(dict.fromkeys(counts.ranking)).replace("_", " ")
-    thresholds = "thresholds of the base" if counts["frozen"].all() else "thresholds refitted for each model"
     warnings = list(dict.fromkeys(counts.warning.dropna())) if "warning" in counts else []
     return Table(
         "neurons",
         "Selective neurons per language",
-        f"Number of neurons (per cent of the row's total); ranking: {ranking}, {thresholds}. Bold: the language that a "
-        f"specialist was trained on.{' Caution: ' + '; '.join(warnings) + '.' if warnings else ''}",
+        f"Number of neurons (per cent of the row's total); ranking: {ranking}, thresholds of the base for all models. "
+        "Bold: the language that a specialist was trained on."
+        f"{' Caution: ' + '; '.join(warnings) + '.' if warnings else ''}",
         ["Direction", "Span", "Model", *languages, "all"],
         body,
         pd.DataFrame(data),
@@ -157,11 +158,31 @@ def angles_of(results: Results) -> pd.DataFrame:
     return table if table.empty else table.assign(pair=pair_kinds(results, table))
 
 
+def rank_of(results: Results, group: str, span: str, models: set[str]) -> float:
+    """Mean effective rank of the models' span means at the last layer, all channels; NaN where it was not measured."""
+    table = results.table("measurements/similarity")
+    if table.empty:
+        return math.nan
+    table = table[(table.measure == "effective_rank") & (table.variant == "raw") & (table.pool == "mean")]
+    table = table[(table.group == group) & (table.span == span) & table.model_a.isin(models)]
+    return float(table[table.layer == table.layers].value.mean())
+
+
+def _at_last(table: pd.DataFrame, group: str, span: str, kind: str) -> float:
+    """Mean CKA at the last layer over the pairs of one kind."""
+    here = (table.group == group) & (table.span == span) & (table.pair == kind)
+    return float(table[here & (table.layer == table.layers)].cka.mean())
+
+
 def cka_table(results: Results) -> Table | None:
-    """Mean CKA of the upper layers by direction group, span and kind of pair; None without measurements."""
+    """Mean CKA of the upper layers by direction group, span and kind of pair; None without measurements.
+
+    Beside it, at the last layer, what it rests on: other estimates and scalings, and the effective rank.
+    """
     table = cka_of(results)
     if table.empty:
         return None
+    scaled = {variant: cka_of(results, variant) for variant in ("drop_sink", "zscore")}
     last = table["layers"] - table["layers"].map(upper_layers)
     body: list[list[Cell]] = []
     data: list[dict[str, Any]] = []
@@ -189,6 +210,9 @@ def cka_table(results: Results) -> Table | None:
                 "standard_error": final.standard_error.mean(),
                 "null_high": final.null_high.max(),
                 "anc": final.anc.mean(),
+                "biased": final.cka_biased.mean(),
+                **{variant: _at_last(other, group, span, kind) for variant, other in scaled.items()},
+                "effective_rank": rank_of(results, group, span, {*final.model_a, *final.model_b}),
             }
             data.append(row)
             body.append(
@@ -199,7 +223,9 @@ def cka_table(results: Results) -> Table | None:
                         kind,
                         *(number(row[c], 3) for c in ("third", "upper", "last")),
                         interval(row["low"], row["high"], 3),
-                        *(number(row[c], 3) for c in ("standard_error", "null_high", "anc")),
+                        *(number(row[c], 3) for c in ("standard_error", "null_high")),
+                        *(number(row[c], 3) for c in ("biased", "drop_sink", "zscore", "anc")),
+                        number(row["effective_rank"]),
                     ]
                 )
             )
@@ -211,10 +237,17 @@ def cka_table(results: Results) -> Table | None:
         "layers are called upper. "
         "Range: over pairs, at the last layer; se: jackknife, mean over pairs; null: 97.5th percentile under "
         "shuffled sentences; "
-        f"ANC: mean absolute correlation of equal coordinates. n = {int(table.n.max())} sentences.",
-        ["Direction", "Span", "Pair", "1/3 depth", "upper", "last", "range", "se", "null", "ANC"],
+        "biased: by the usual estimator, which is above 0 for unrelated data; no sinks: debiased, without channels of "
+        "more than 100 median variances; z-scored: debiased, all channels scaled alike; "
+        "ANC: mean absolute correlation of equal coordinates; rank: effective rank of a model's representations, mean "
+        f"over models. n = {int(table.n.max())} sentences.",
+        [
+            *("Direction", "Span", "Pair", "1/3 depth", "upper", "last", "range", "se", "null"),
+            *("biased", "no sinks", "z-scored", "ANC", "rank"),
+        ],
         body,
         pd.DataFrame(data),
+        [("debiased CKA", 6), ("last layer", 5)],
         rules=rules[1:],
         text_columns=3,
     )

@@ -18,7 +18,7 @@ from langmerge.reporting.tables_units import in_own_span, sentences_note
 
 TITLE = "Language units under fine-tuning"
 INCONCLUSIVE = "inconclusive"
-CHANGES = ("supervised", "elsewhere", "mass")
+CHANGES = ("supervised", "elsewhere", "information")
 
 
 def verdicts(results: Results) -> pd.DataFrame:
@@ -79,18 +79,25 @@ def redistribution_table(results: Results) -> Table | None:
         for name in CHANGES:
             value, low, high = (100 * float(getattr(row, f"{name}_{part}")) for part in ("change", "low", "high"))
             line += [Cell(number(value, 1, signed=True)), Cell(interval(low, high, 1))]
+            if name == "supervised":
+                line.append(Cell(number(100 * float(row.matched_change), 1, signed=True)))
         body.append(line)
     return Table(
         "redistribution",
         "Sharpened or redistributed language units",
-        "Change from the base to the specialist of a language, in the span in that language: its share of the firing "
-        "of the base's language units, and that of unrelated languages (of all others where none is unrelated), in "
-        "points, and the mutual information of firing and language, summed over all units, in %. Units are chosen in "
-        "one half of the blocks and measured in the other. Intervals: 95 %, "
+        "Change from the base to the specialist of a language, in the span in that language, of the base's units of "
+        "that language: the language's share of their firing, that of unrelated languages (of all others where none is "
+        "unrelated), in points, and their mutual information of firing and language, in %. Subtracted is what these "
+        "units would have done had they changed as matched ones: in no language's set, of the same layer, nearest in "
+        "firing rate (matched: what was subtracted from the share). Units are chosen in one half of the blocks and "
+        "measured in the other. Intervals: 95 %, "
         + ("Student's over seeds; in brackets: seeds with the same verdict alone"
            if several else f"delete-one-block jackknife, {sentences_note(results)}")
         + ". A change counts only where its interval lies beyond those between two halves of the base's own sentences.",
-        ["Direction", "Language", "Verdict", "units", "share", "95 %", "elsewhere", "95 %", "information", "95 %"],
+        [
+            *("Direction", "Language", "Verdict", "units", "share", "95 %", "matched"),
+            *("elsewhere", "95 %", "information", "95 %"),
+        ],
         body,
         found,
         rules=rules[1:],

@@ -61,7 +61,9 @@ def cost_frame(results: Results) -> pd.DataFrame:
     if costs.empty:
         return costs
     wanted = ["tokens", "flops", "training_seconds", "seconds", "gpu_joules", "peak_memory_bytes"]
-    costs = costs.reindex(columns=["kind", "name", "device", *wanted])
+    costs = costs.reindex(columns=["kind", "name", "device", "machine", *wanted])
+    # A training names the processor, all others say "cpu"
+    costs["device"] = costs.device.where(costs.device != costs.machine, "cpu")
     return (
         costs.groupby(["kind", "name"], sort=False)
         .agg(dict.fromkeys(wanted, "mean") | {"device": "first"})

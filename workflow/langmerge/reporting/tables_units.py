@@ -73,9 +73,25 @@ def seeds_note(results: Results) -> str:
     return " Means over seeds, intervals those of one seed." if len(results.seeds) > 1 else ""
 
 
+def ranking_name(ranking: str) -> str:
+    """A ranking in print."""
+    return {"lape": "LAPE", "mount_doom": "Mount Doom"}.get(ranking, ranking.replace("_", " "))
+
+
 def ranking_label(table: pd.DataFrame) -> str:
     """The ranking of a table's rows in print."""
-    return str(table.ranking.iloc[0]).replace("_", " ")
+    return ranking_name(str(table.ranking.iloc[0]))
+
+
+def unit_counts(results: Results, ranking: str, frozen: bool) -> pd.DataFrame:
+    """Units of gate events by layer and language, by one ranking; empty where it was not measured.
+
+    By the thresholds of the base for all models (``frozen``), or refitted to each model.
+    """
+    table = results.table("measurements/units")
+    if table.empty:
+        return table
+    return table[(table.site == GATE) & (table.ranking == ranking) & (table.frozen.astype(bool) == frozen)]
 
 
 def sentences_note(results: Results) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from langmerge.reporting.load import Results
@@ -12,6 +13,7 @@ from langmerge.reporting.table import Cell, Table, cells, interval, number
 from langmerge.reporting.tables_models import model_label
 
 NUMBERS = ["value", "low", "high", "null"]
+NO_NULL = "no null"
 VECTOR = ("norm", "drift", "zero_share", "effective_rank")
 
 
@@ -76,7 +78,7 @@ def weight_table(results: Results) -> Table | None:
                         interval(row["cosine_low"], row["cosine_high"], 2),
                         number(100 * row["sign_conflict_value"], 0),
                         number(row["alignment_value"], 2),
-                        number(row["alignment_null"], 2),
+                        chance(row),
                     ]
                 )
             )
@@ -89,15 +91,22 @@ def weight_table(results: Results) -> Table | None:
         "that TIES' trim keeps of both, in % (chance 50). Cosine and conflict: of a specialist the mean over pairs "
         "with the others, of a merge with all specialists. Alignment: subspace alignment ratio less that of a random "
         "subspace, of the other specialists in this one's subspace or of all in a merge's, mean over matrices; null: "
-        "of a merge what the mean of independent specialists gives. Intervals: 95 % over tensors. "
+        "of a merge what the mean of independent specialists gives. Spread: how much tensors differ, as a 95 % "
+        "interval over them; the numbers are exact for these weights. "
         f"{' '.join(filter(None, joint))}".strip(),
-        ["Direction", "Model", "norm", "relative", "unchanged", "rank", "cosine", "95 %", "conflict", "alignment",
+        ["Direction", "Model", "norm", "relative", "unchanged", "rank", "cosine", "spread", "conflict", "alignment",
          "null"],
         body,
         pd.DataFrame(data),
         rules=rules[1:],
         text_columns=2,
     )  # fmt: skip
+
+
+def chance(row: dict[str, Any]) -> str:
+    """What independent specialists would give in print; :data:`NO_NULL` for an alignment without one."""
+    missing = np.isnan(row["alignment_null"]) and not np.isnan(row["alignment_value"])
+    return NO_NULL if missing else number(row["alignment_null"], 2)
 
 
 def _joint(results: Results, group: str, table: pd.DataFrame) -> str:

@@ -3,7 +3,8 @@
 A *merge* of the spec has ``candidates`` (recipes, one for each point of its grid), the tests that ``tune`` it and those
 that are in the ``report``: directions, and tasks in a language. A candidate may name ``merge:<name>``: the chosen
 candidate of an earlier merge. A candidate whose method is a search (:mod:`langmerge.sweeping.search`) stands for the
-recipe that it finds.
+recipe that it finds. A merge with ``parameters_of``, the name of an earlier one with the same grid, is not tuned: it
+takes the candidate at the place of the one that was chosen there.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from langmerge.energy import meter_of
 from langmerge.evaluation.metrics import oriented
 from langmerge.evaluation.scoring import Scored, score_model
 from langmerge.evaluation.task_sets import TASK_METRICS, TaskSet, is_task_test, read_task_sets
@@ -43,7 +45,7 @@ class Tuned:
     statistics: dict[str, Any]
     keep: bool
     notes: dict[str, Any]  # of a search
-    cost: dict[str, float]  # wall-clock and CPU seconds of tuning, merging and scoring
+    cost: dict[str, float]  # wall-clock and CPU seconds and joules of tuning, merging and scoring
 
 
 class Sweep:
@@ -67,7 +69,9 @@ class Sweep:
         self.spec, self.sources, self.pairs, self.data, self.tasks = spec, sources, pairs, data or {}, tasks or {}
         self.model, self.tokenizer = model, tokenizer
         self.chosen: list[Recipe] = []
+        self.places: dict[str, int] = {}  # of the chosen candidates, by merge
         self.tokens = 0
+        self.meter = meter_of(model.device)
 
     def dev_sets(self, directions: Sequence[Any]) -> list[TestSet]:
         """The sentences of some directions on which merges are tuned; tasks among ``directions`` are refused."""
@@ -88,17 +92,22 @@ class Sweep:
     def tune(self, merge: Mapping[str, Any]) -> Tuned:
         """Choose on dev (if there is a choice), then score on test."""
         cost: dict[str, float] = {}
-        with _timed(cost, "tuning"):
-            found = [search(self, self.recipe(candidate), merge["tune"]) for candidate in merge["candidates"]]
+        candidates, first = merge["candidates"], 0
+        if "parameters_of" in merge:
+            first = self.places[merge["parameters_of"]]
+            candidates = candidates[first : first + 1]
+        with self.timed(cost, "tuning"):
+            found = [search(self, self.recipe(candidate), merge["tune"]) for candidate in candidates]
             recipes, trials, best = [each.recipe for each in found], found[0].trials, 0
             if len(recipes) > 1:
                 trials = self.trials(recipes, merge["tune"])
                 # The first of equally good candidates: the order of the grid decides, not chance.
                 best = max(range(len(recipes)), key=lambda i: (trials[i]["mean"], -i))
-        with _timed(cost, "merging"):
+        with self.timed(cost, "merging"):
             merged = next(self.merged([recipes[best]]))
         self.chosen.append(recipes[best])
-        with _timed(cost, "scoring"):
+        self.places[merge["name"]] = first + best
+        with self.timed(cost, "scoring"):
             scored = self.score(merged, *self.read(merge["report"], self.spec["splits"]), self.spec.get("metrics", []))
         total = {key: value for key, value in merged.statistics.items() if key != "tensors"}
         return Tuned(merge["name"], recipes[best], scored, trials, total, bool(merge["keep"]), found[best].notes, cost)
@@ -159,6 +168,16 @@ class Sweep:
         self.tokens += scored.prompt_tokens + scored.new_tokens
         return scored
 
+    @contextlib.contextmanager
+    def timed(self, cost: dict[str, float], name: str) -> Iterator[None]:
+        """Note what is used inside: seconds by the clock and of this process's CPU time, joules where counted."""
+        started, before = time.perf_counter(), self.meter.used()
+        yield
+        used = self.meter.used() - before
+        cost[f"{name}_seconds"] = round(time.perf_counter() - started, 4)
+        cost[f"{name}_cpu_seconds"] = round(used.cpu_seconds, 4)
+        cost.update({f"{name}_{kind}": joules for kind, joules in used.known().items()})
+
 
 def _selected(test: str, summary: Mapping[str, Any], select: str) -> tuple[str, float]:
     """The metric of a test that candidates are selected by, and its score."""
@@ -171,12 +190,3 @@ def _selected(test: str, summary: Mapping[str, Any], select: str) -> tuple[str, 
             f"select_by: {test} has no {metric}, only {', '.join(metrics)}; tasks are selected by {MEAN!r}"
         )
     return metric, float(metrics[metric]["score"])
-
-
-@contextlib.contextmanager
-def _timed(cost: dict[str, float], name: str) -> Iterator[None]:
-    """Note the seconds of what is done inside, by the clock and of this process's CPU time."""
-    started, cpu = time.perf_counter(), time.process_time()
-    yield
-    cost[f"{name}_seconds"] = round(time.perf_counter() - started, 4)
-    cost[f"{name}_cpu_seconds"] = round(time.process_time() - cpu, 4)

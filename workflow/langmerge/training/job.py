@@ -13,11 +13,11 @@ import torch
 from transformers.utils.logging import disable_progress_bar
 
 from langmerge import models
+from langmerge.energy import meter_of
 from langmerge.prompts import Prompt
 from langmerge.provenance import InputError, Result, canonical, code_fingerprint, sha256_text
 from langmerge.training.batches import Order
 from langmerge.training.data import Corpora, concatenate, encode_part
-from langmerge.training.energy import Energy
 from langmerge.training.loop import Run, find_cluster
 from langmerge.training.lora import WEIGHTS, adapt, flops_per_token
 from langmerge.training.settings import Settings, check
@@ -35,9 +35,10 @@ def prepare(settings: Settings, inputs: Mapping[str, Path], work: Path, identity
     """The run that a recipe asks for, not started, and the pairs and examples left out as too long, by part."""
     models.set_threads()
     disable_progress_bar()  # of transformers' loading and saving: a job has a progress bar of its own
-    if torch.cuda.is_available():
-        torch.set_float32_matmul_precision("high")  # TF32
     cluster = find_cluster(models.device())
+    meter = meter_of(cluster.device)
+    if cluster.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32
     parent = inputs["model"]
     tokenizer = models.load_tokenizer(parent)
     corpora = Corpora(inputs)
@@ -59,7 +60,7 @@ def prepare(settings: Settings, inputs: Mapping[str, Path], work: Path, identity
     _check(settings, model.config)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     adapted = None if settings.lora is None else adapt(model, settings.lora, settings.seed)
-    run = Run(settings, model, concatenate(parts), order, pad, parent, work, identity, cluster, adapted)
+    run = Run(settings, model, concatenate(parts), order, pad, parent, work, identity, cluster, adapted, meter)
     left_out = {part.label: number for part, (_, number) in zip(mixture, encoded, strict=True) if number}
     return run, left_out
 
@@ -80,7 +81,6 @@ def train(spec: Any, inputs: Mapping[str, Path], job: Result, work: Path) -> Non
     run, left_out = prepare(settings, inputs, work, identity)
     cuda = run.cluster.device.type == "cuda"
     properties = torch.cuda.get_device_properties(run.cluster.device) if cuda else None
-    energy = Energy(f"GPU-{properties.uuid}" if properties else None)
     for name, number in left_out.items():
         print(f"{name}: {number} pairs or examples are left out, longer than context_length {settings.context_length}")
     run.train()
@@ -97,6 +97,8 @@ def train(spec: Any, inputs: Mapping[str, Path], job: Result, work: Path) -> Non
     per_token = models.training_flops_per_token(config, 0)
     per_square = models.training_flops_per_token(config, 1) - per_token
     job.cost.update(run.cost(properties.name if properties else platform.processor() or platform.machine()))
+    job.elsewhere.update(run.elsewhere())
+    job.cost["model_bytes"] = sum(file.stat().st_size for file in models.weight_files(job.folder))
     trainable = sum(weight.numel() for weight in run.model.parameters() if weight.requires_grad)
     job.cost["trainable_parameters"] = trainable
     if settings.lora is not None:
@@ -105,9 +107,6 @@ def train(spec: Any, inputs: Mapping[str, Path], job: Result, work: Path) -> Non
     job.cost["flops"] = per_token * run.ledger.tokens + per_square * run.ledger.squared_tokens
     if cuda:
         job.cost["peak_gpu_memory_bytes"] = torch.cuda.max_memory_allocated(run.cluster.device)
-    joules = energy.joules()
-    if joules is not None:
-        job.cost["gpu_joules"] = round(joules, 1)
     if left_out:
         job.cost["pairs_left_out"] = left_out
     shutil.rmtree(work / "models", ignore_errors=True)

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import PreTrainedModel
 
+from langmerge.energy import Meter, Used
 from langmerge.models import copy_tokenizer, save_model
 from langmerge.provenance import InputError
 from langmerge.training import state
@@ -54,7 +55,14 @@ class Ledger:
     target_tokens: int = 0
     squared_tokens: int = 0  # sum of squared lengths: what attention costs
     seconds: float = 0.0
+    cpu_seconds: float = 0.0  # of all processes, as of the last row of the log; joules too
+    gpu_joules: float = 0.0  # NaN where there is no counter
+    cpu_joules: float = 0.0
     log: list[dict[str, float]] = field(default_factory=list)
+
+    def used(self) -> Used:
+        """CPU seconds and joules."""
+        return Used(self.cpu_seconds, self.gpu_joules, self.cpu_joules)
 
 
 @dataclass(frozen=True)
@@ -112,13 +120,20 @@ class Run:
         identity: str,
         cluster: Cluster,
         adapted: PeftModel | None = None,
+        meter: Meter | None = None,
     ) -> None:
-        """``adapted``: ``model`` in peft's wrapper, where adapters are trained and not its weights."""
+        """``adapted``: ``model`` in peft's wrapper, where adapters are trained and not its weights.
+
+        ``meter``: started when the job was, so that its preparations count; now when empty.
+        """
         self.settings, self.model, self.sequences, self.order, self.pad = settings, model, sequences, order, pad
         self.parent, self.work, self.identity, self.cluster = parent, work, identity, cluster
         self.adapted = adapted
         self.ledger = Ledger()
         self.resumed = False
+        self.earlier = Ledger()  # what was used up to the state that this process went on from
+        self.meter = meter or Meter()
+        self.own = Used()  # of this process alone, at the last row of the log
         model.to(cluster.device).train()  # type: ignore[arg-type]
         if cluster.device.type == "cpu" and settings.precision == "bf16":
             model.set_attn_implementation("eager")  # 1.5 times the speed: torch's fused one is slow backward
@@ -210,7 +225,7 @@ class Run:
         elif meta is not None:
             state.restore(self.work, self.model, self.optimizer, meta["step"])
             meta.pop("identity")
-            self.ledger, self.resumed = Ledger(**meta), True
+            self.ledger, self.earlier, self.resumed = Ledger(**meta), Ledger(**meta), True
         if not self.resumed and self.cluster.rank == 0:
             shutil.rmtree(self.work / "models", ignore_errors=True)
 
@@ -262,6 +277,7 @@ class Run:
             progress.close()
 
     def _report(self, loss: torch.Tensor, norm: torch.Tensor, progress: Progress | None, curves: Curves) -> None:
+        self._count()
         if self.cluster.size > 1:
             torch.distributed.all_reduce(loss)
         rate = learning_rate(self.settings, self.ledger.step - 1)
@@ -283,6 +299,22 @@ class Run:
                 tokens_per_second=self.ledger.tokens / max(self.ledger.seconds, 1e-9),
             )
 
+    def _count(self) -> None:
+        """What all processes have used so far, and those before that this run goes on from, into the ledger."""
+        self.own = self.meter.used()
+        values = torch.tensor(self.own.values(), dtype=torch.float64, device=self.cluster.device)
+        if self.cluster.size > 1:
+            torch.distributed.all_reduce(values)
+        total = self.earlier.used() + Used(*values.tolist())
+        self.ledger.cpu_seconds, self.ledger.gpu_joules, self.ledger.cpu_joules = total.values()
+
+    def elsewhere(self) -> dict[str, float]:
+        """Seconds that this process has not spent: by the clock before it, and of CPU time before and beside it."""
+        return {
+            "seconds": self.earlier.seconds,
+            "cpu_seconds": self.ledger.cpu_seconds - self.own.cpu_seconds,
+        }
+
     def cost(self, device_name: str) -> dict[str, Any]:
         """What the run used, for ``cost.json``."""
         ledger = self.ledger
@@ -295,4 +327,5 @@ class Run:
             "device": device_name,
             "devices": self.cluster.size,
             "resumed": self.resumed,
+            **ledger.used().known(),
         }

@@ -14,9 +14,10 @@ def main(arguments: list[str] | None = None) -> None:
     The spec has ``baseline``, ``specialists`` and ``merges`` (labels), and optionally ``density`` of TIES' trim (0.2,
     per tensor), ``svd`` (``exact``, ``lowrank``, or ``auto``: exact where the shorter side is at most 1024), ``rank``
     of the low-rank form (128), ``draws`` of random matrices for nulls (1; 0: none) and ``seed``. The inputs are
-    ``models/<label>``. Exact subspaces cost, for a matrix of short side d and long side D, about (S + merges)^2 / 2
-    products of 2 D d^2 operations and S + merges eigendecompositions of 10 d^3: seconds a matrix for d = 2048 on a CPU;
-    the low-rank form 8 D d q a model and pass.
+    ``models/<label>``. Nulls are drawn for matrices of every size, larger ones as a similar problem of half a million
+    entries. Exact subspaces cost, for a matrix of short side d and long side D, about (S + merges)^2 / 2 products of
+    2 D d^2 operations and S + merges eigendecompositions of 10 d^3: seconds a matrix for d = 2048 on a CPU; the
+    low-rank form 8 D d q a model and pass.
     """
     command = parse("langmerge.weighing", __doc__, arguments)
     spec = command.spec
@@ -81,7 +82,7 @@ def _write(command: Command, folders: dict[str, Any], job: provenance.Result) ->
         "skipped": weights.skipped,
         "zero_share": {label: float(share) for label, share in zeros.items()},
         "float_type": {label: precision.TYPES[max(kinds)] for label, kinds in types.items()},
-        "intervals": "over tensors: delete-one jackknife for sums, Student's t over matrices for subspaces",
+        "intervals": "spread over tensors, as if these were a random sample; the values are exact for these weights",
         "warnings": warnings,
     }
 

@@ -61,15 +61,16 @@ def spectrum_measures(frames: Frames) -> Row:
     return found
 
 
-def alignment_ratio(frames: Frames, side: Side, i: int, j: int) -> Found:
+def alignment_ratio(frames: Frames, side: Side, i: int, j: int, dimension: int = 0) -> Found:
     """Subspace alignment ratio ||U U' T_i||_F / ||T_i||_F of specialist i, U the leading directions of j on a side.
 
     U spans :func:`share_rank` directions of T_j. Marczak et al. (arXiv 2502.04959, equations 5 and 6), who take the
     left side and T_j of a merged model. The null sqrt(k / d) is that of a U independent of T_i: a random k-dimensional
     subspace of d dimensions holds k / d of any squared norm. It is far from 0 where the spectrum is flat, so only what
     exceeds it says anything. Deviation: see :func:`nulls.captured_deviation`. NaN if one of the two is all zeros.
+    ``dimension`` is d where the matrices are written in coordinates of their joint span.
     """
-    d, square = frames.dimension(side), float(frames.squares[i])
+    d, square = dimension or frames.dimension(side), float(frames.squares[i])
     k = frames.ranks[j]
     if not k or not square > 0:
         return Found(math.nan)
@@ -101,14 +102,15 @@ def angle_measures(frames: Frames, side: Side, i: int, j: int) -> dict[str, Foun
     }
 
 
-def singular_interference(frames: Frames, members: Sequence[int]) -> float:
+def singular_interference(frames: Frames, members: Sequence[int], short: int = 0) -> float:
     """Singular task interference ||(U'U - I) S (V'V - I)||_1, the sum over all entries.
 
     U and V hold the leading r = short side / K singular vectors of each of the K members side by side, S their singular
     values. Gargiulo et al., Task Singular Vectors (arXiv 2412.00081). 0 if no direction of one touches another's; it
-    grows with the norms. NaN if a member is all zeros; fewer directions where the rank is lower.
+    grows with the norms. NaN if a member is all zeros; fewer directions where the rank is lower. ``short`` is the short
+    side where the matrices are written in coordinates of their joint span.
     """
-    counts = [min(frames.short // len(members), len(frames.values[m])) for m in members]
+    counts = [min((short or frames.short) // len(members), len(frames.values[m])) for m in members]
     if min(counts) == 0:
         return math.nan
     crossed = []
@@ -155,11 +157,11 @@ def pair_measures(frames: Frames, specialists: int) -> Row:
     return found | interference_measures(frames, specialists)
 
 
-def interference_measures(frames: Frames, specialists: int) -> Row:
-    """``tsv_interference`` of every two specialists and, with a = b = -1, of all."""
+def interference_measures(frames: Frames, specialists: int, short: int = 0) -> Row:
+    """``tsv_interference`` of every two specialists and, with a = b = -1, of all; ``short`` as above."""
     groups: dict[Key, tuple[int, ...]] = {
         Key("tsv_interference", i, j): (i, j) for i, j in combinations(range(specialists), 2)
     }
     if specialists > 1:
         groups[Key("tsv_interference", -1)] = tuple(range(specialists))
-    return {key: Found(singular_interference(frames, members)) for key, members in groups.items()}
+    return {key: Found(singular_interference(frames, members, short)) for key, members in groups.items()}

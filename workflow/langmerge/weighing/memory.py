@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 
 from langmerge.weighing.subspaces import working_type
-from langmerge.weighing.weigh import Settings
+from langmerge.weighing.weigh import NULL_ENTRIES, Settings
 
 LIBRARIES = 400 << 20  # interpreter, torch and their buffers
+WORK = 6  # matrices of a work space for an eigendecomposition
 COPIES = 14  # float64 arrays of a block that are alive at once in the sums, masks included
 
 
@@ -19,8 +20,9 @@ def predicted_bytes(
 
     A block takes (1 + N) ``block`` entries in :data:`COPIES` float64 arrays, which the allocator may keep while the
     subspaces are found. Exact subspaces take S (2 N - S + 1) / 2 + N - S products, N bases and an eigendecomposition's
-    work space, all [short, short]; a sketch N (N + 3) arrays [q, short] and N^2 [q, q]. Layers cost nothing. Measured
-    for bf16 matrices of 11008 x 2048, five specialists and three merges: 1.53 GB exact, 0.85 GB as a sketch.
+    work space, all [short, short]; a sketch N (N + 3) arrays [q, short] and N^2 [q, q]. A null has as much of matrices
+    of at most ``NULL_ENTRIES`` float64 entries, and the drawn matrices. Layers cost nothing. Measured without nulls for
+    bf16 matrices of 11008 x 2048, five specialists and three merges: 1.53 GB exact, 0.85 GB as a sketch.
     """
     settings = settings or Settings()
     n, block, subspace = specialists + merges, 0, 0
@@ -32,10 +34,16 @@ def predicted_bytes(
         matrix = tuple(shape[-2:])
         short, size = min(matrix), working_type(matrix).itemsize
         if settings.is_exact(matrix):
-            pairs = specialists * (2 * n - specialists + 1) // 2 + merges
-            held = short * short * (pairs + n + 6)
+            held, work = short * short * (_products(specialists, n) + n), WORK * short * short
         else:
             q = min(settings.rank, short)
-            held = q * short * n * (n + 3) + q * q * n * n
-        subspace = max(subspace, size * held)
+            held, work = q * short * n * (n + 3) + q * q * n * n, 0
+        drawn = _products(specialists, specialists + 1) + 3 * (specialists + 1) + WORK
+        null = 8 * min(NULL_ENTRIES, math.prod(matrix)) * drawn
+        subspace = max(subspace, size * held + max(size * work, null * (settings.draws > 0)))
     return LIBRARIES + block + subspace
+
+
+def _products(specialists: int, n: int) -> int:
+    """How many products :class:`langmerge.weighing.subspaces.Exact` keeps of ``n`` matrices."""
+    return specialists * (2 * n - specialists + 1) // 2 + n - specialists

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from scipy.optimize import brentq
 from torch import Tensor
@@ -49,15 +51,88 @@ def uniform_frame(d: int, k: int, generator: torch.Generator) -> Tensor:
     return q * r.diagonal().sign()
 
 
-def independent(spectra: Sequence[Tensor], rows: int, columns: int, generator: torch.Generator) -> Tensor:
+# ---- what a mean of independent matrices gives, at any size --------------------------------------------------------
+
+
+class Problem(NamedTuple):
+    """Independent matrices to draw: ``spectra`` (descending singular values, one tensor each), ``rows``, ``columns``.
+
+    ``scale`` f is the size over that of the matrices asked for, 1 for these themselves.
+    """
+
+    spectra: list[Tensor]
+    rows: int
+    columns: int
+    scale: float
+
+
+def whole_spectrum(values: Tensor, square: float, short: int) -> Tensor:
+    """Singular values [short] from the leading ones [q] and the squared Frobenius norm, fp64.
+
+    The squares fall on geometrically from the last known one, so fast that all sum to ``square``, or are flat where
+    they must not fall at all. Only the known ones where they hold all but 1e-5 of it, or where there are none.
+    """
+    known, missing = values.double().cpu(), short - len(values)
+    rest = square - float(known.square().sum())
+    if not len(known) or missing <= 0 or rest <= 1e-5 * square:
+        return known
+    last = float(known[-1]) ** 2
+    places = torch.arange(1, missing + 1, dtype=torch.float64)
+
+    def excess(decay: float) -> float:
+        return last * float(torch.exp(-decay * places).sum()) - rest
+
+    decay = brentq(excess, 0, 700) if excess(0) > 0 else 0.0
+    tail = torch.exp(-decay * places)
+    return torch.cat([known, (tail * (rest / tail.sum())).sqrt()])
+
+
+def shrunk(values: Tensor, scale: float) -> Tensor:
+    """A spectrum of ``scale`` times as many singular values and the same shape: mean squares of equal shares, fp64.
+
+    So the share of the squared norm that the first k' of n' hold is that of the first k of n where k'/n' = k/n.
+    """
+    n = len(values)
+    if not n or scale >= 1:
+        return values.double().cpu()
+    fewer = max(1, round(scale * n))
+    reached = np.concatenate([[0.0], values.double().cpu().square().cumsum(0).numpy()])
+    edges = np.interp(np.linspace(0, n, fewer + 1), np.arange(n + 1), reached)
+    return torch.from_numpy(np.diff(edges) * (fewer / n)).clamp(min=0).sqrt()
+
+
+def reduced(spectra: Sequence[Tensor], rows: int, columns: int, entries: int) -> Problem:
+    """The problem of matrices [rows, columns] with these spectra, or a similar one that is cheap to draw.
+
+    Sides and spectra are shrunk alike until a matrix has at most ``entries`` entries. k/d, the shape of the spectra and
+    the ratio of the sides stay, and in the limit of large d these alone decide what independent matrices give
+    (freeness of uniformly rotated matrices, Voiculescu 1991). The joint span of the matrices counts in place of a side
+    where it is the smaller of the two: what has low rank is drawn as it is.
+    """
+    total, longest = sum(map(len, spectra)), max(map(len, spectra), default=0)
+    size = max(min(rows, total) * min(columns, total), max(rows, columns) * longest)
+    scale = min(1.0, math.sqrt(entries / size)) if size else 1.0
+    sides = (max(1, round(scale * rows)), max(1, round(scale * columns)))
+    return Problem([shrunk(values, scale) for values in spectra], *sides, scale)
+
+
+def independent(
+    spectra: Sequence[Tensor], rows: int, columns: int, generator: torch.Generator, device: torch.device | None = None
+) -> Tensor:
     """Matrices with the given singular values and independent uniform singular vectors, then their mean.
 
     Float64 [S + 1, rows, columns]. The last is what averaging specialists that share nothing gives: a merge holds its
-    own members better than an independent subspace would, by this much.
+    own members better than an independent subspace would, by this much. A side that is longer than the joint span of
+    all its singular vectors is written in coordinates of that span, which changes no angle and no singular value.
     """
-    matrices = []
-    for values in spectra:
-        left = uniform_frame(rows, len(values), generator)
-        right = uniform_frame(columns, len(values), generator)
-        matrices.append(left * values.double().cpu() @ right.T)
+
+    def frames(d: int) -> list[Tensor]:
+        drawn = [uniform_frame(d, len(values), generator).to(device) for values in spectra]
+        every = torch.cat(drawn, 1)
+        if 0 < every.shape[1] < d:
+            every = torch.linalg.qr(every)[1]
+        return list(every.split([len(values) for values in spectra], 1))
+
+    left, right = frames(rows), frames(columns)
+    matrices = [a * v.double().to(device) @ b.T for a, v, b in zip(left, spectra, right, strict=True)]
     return torch.stack([*matrices, torch.stack(matrices).mean(0)])

@@ -1,8 +1,13 @@
 """Rows of the result's CSV files: every measure for the whole model, each module type, each layer, and both.
 
-All files are in long form, one number a row: ``measure``, ``value``, its 95 % interval ``low`` to ``high``, ``n``
-tensors behind it, the value ``null`` that chance would give and its standard deviation ``null_sd``. ``scope`` is
-``global``, ``module``, ``layer`` or ``layer_module``; ``layer`` is empty for embedding, last norm and head.
+All files are in long form, one number a row: ``measure``, ``value``, its spread over tensors ``low`` to ``high``, ``n``
+tensors behind it, the value ``null`` that chance would give, of ``null_n`` of them, and its standard deviation
+``null_sd``. ``scope`` is ``global``, ``module``, ``layer`` or ``layer_module``; ``layer`` is empty for embedding, last
+norm and head.
+
+The spread is the 95 % interval as it would be were the tensors a random sample of such tensors (delete-one jackknife of
+sums, Student's t over matrices for subspaces). They are not: layers and modules differ, and a few large tensors can be
+most of a sum. The values themselves are exact for these weights, so read it as how much tensors differ, not as error.
 """
 
 from __future__ import annotations
@@ -119,7 +124,9 @@ def _columns(weighed: Sequence[Weighed], members: Sequence[int]) -> Iterator[tup
         yield key, [row[key] for row in rows]
 
 
-def _numbers(name: str, value: float, low: float, high: float, n: int, null: float, deviation: float) -> Row:
+def _numbers(
+    name: str, value: float, low: float, high: float, n: int, null: float, nulls: int, deviation: float
+) -> Row:
     least, most = LIMITS.get(name, (0.0, math.inf))
     return {
         "value": value,
@@ -127,6 +134,7 @@ def _numbers(name: str, value: float, low: float, high: float, n: int, null: flo
         "high": high if math.isnan(high) else min(high, most),
         "n": n,
         "null": null,
+        "null_n": nulls,
         "null_sd": deviation,
     }
 
@@ -143,15 +151,17 @@ def _summed(name: str, measure: Measure, place: tuple[int, ...], n: int) -> Row:
         math.nan if each is None else float(np.broadcast_to(each, measure.value.shape)[(0, *place)])
         for each in (measure.null, measure.deviation)
     )
-    return _numbers(name, float(values[0]), low, high, n, null, deviation)
+    return _numbers(name, float(values[0]), low, high, n, null, 0 if math.isnan(null) else n, deviation)
 
 
 def _averaged(name: str, found: Sequence[Found]) -> Row:
-    """The mean over matrices where the measure is defined, its interval, and the mean of the nulls."""
+    """The mean over matrices where the measure is defined, its spread, and the mean over those of them with a null."""
     defined = [each for each in found if not math.isnan(each.value)]
     if not defined:
-        return _numbers(name, math.nan, math.nan, math.nan, 0, math.nan, math.nan)
+        return _numbers(name, math.nan, math.nan, math.nan, 0, math.nan, 0, math.nan)
     values, null, deviation = np.array(defined, dtype=float).T
     low, high = jackknife.interval_of_mean(values)
     spread = float(np.sqrt((deviation**2).sum()) / len(values))
-    return _numbers(name, float(values.mean()), low, high, len(values), float(null.mean()), spread)
+    null = null[~np.isnan(null)]
+    chance = float(null.mean()) if len(null) else math.nan
+    return _numbers(name, float(values.mean()), low, high, len(values), chance, len(null), spread)

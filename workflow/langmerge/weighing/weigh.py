@@ -18,7 +18,7 @@ from langmerge.weighing.reading import BLOCK, Part, Weights
 from langmerge.weighing.subspaces import Exact, Frames, Sketch
 from langmerge.weighing.trimming import kept_entries, kth_largest
 
-NULL_ENTRIES = 1 << 19  # of the largest matrix for which a merge of independent specialists is drawn
+NULL_ENTRIES = 1 << 19  # of the largest matrices that are drawn for nulls; larger ones are shrunk to this
 EXACT = 1024  # longest short side with exact subspaces under `svd: auto`
 CHOICES = ("auto", "exact", "lowrank")
 
@@ -121,8 +121,7 @@ def _subspaces(
     else:
         frames = Sketch(blocks, part.shape, specialists, settings.rank, seed)
     row = alignment.spectrum_measures(frames) | alignment.pair_measures(frames, specialists)
-    small = part.entries <= NULL_ENTRIES and frames.complete and settings.draws > 0
-    expected = _expected(frames, specialists, settings.draws, seed) if small else {}
+    expected = _expected(frames, specialists, settings.draws, seed) if settings.draws else {}
     for key, value in row.items():
         if key.measure == "tsv_interference":
             row[key] = Found(value.value, expected.get(key, np.nan))
@@ -132,19 +131,40 @@ def _subspaces(
     return row
 
 
+def _drawn(stack: Tensor, specialists: int, rank: int, seed: int) -> Frames:
+    """The frames of matrices at hand [N, rows, columns]: exact, or a sketch of a ``rank``."""
+
+    def blocks() -> Iterable[Tensor]:
+        return [stack]
+
+    shape = tuple(stack.shape[1:])
+    return Sketch(blocks, shape, specialists, rank, seed) if rank else Exact(blocks, shape, specialists)
+
+
 def _expected(frames: Frames, specialists: int, draws: int, seed: int) -> dict[Key, float]:
-    """Interference of independent matrices with the specialists' spectra, and alignment with their mean; over draws."""
-    spectra = frames.values[:specialists]
-    if not all(len(values) for values in spectra):
+    """Interference of independent matrices with the specialists' spectra, and alignment with their mean; over draws.
+
+    Matrices of more than :data:`NULL_ENTRIES` entries are drawn as a similar problem of that size
+    (:func:`nulls.reduced`). Interference grows as the size^1.5 there: it sums rank^2 entries, each of which is a sum of
+    rank terms s u v of random signs, with u and v of size 1 / sqrt(d). What was measured by a sketch is sketched here
+    too, so that a sketch's errors are part of the null. Nothing if all specialists are zeros.
+    """
+    values, squares = frames.values[:specialists], frames.squares[:specialists].tolist()
+    if not any(len(each) for each in values):
         return {}
+    spectra = [nulls.whole_spectrum(each, square, frames.short) for each, square in zip(values, squares, strict=True)]
+    problem = nulls.reduced(spectra, frames.rows, frames.columns, NULL_ENTRIES)
+    sides = {"left": problem.rows, "right": problem.columns}
+    rank = max(map(len, frames.values))
     generator = torch.Generator().manual_seed(seed)
     found: dict[Key, list[float]] = {}
     for _ in range(draws):
-        stack = nulls.independent(spectra, frames.rows, frames.columns, generator)
-        drawn = Exact(lambda stack=stack: [stack], (frames.rows, frames.columns), specialists)  # type: ignore[misc]
-        for key, value in alignment.interference_measures(drawn, specialists).items():
-            found.setdefault(key, []).append(value.value)
+        stack = nulls.independent(problem.spectra, problem.rows, problem.columns, generator, frames.squares.device)
+        drawn = _drawn(stack, specialists, 0 if frames.complete else max(1, round(problem.scale * rank)), seed)
+        short = min(problem.rows, problem.columns)
+        for key, value in alignment.interference_measures(drawn, specialists, short).items():
+            found.setdefault(key, []).append(value.value / problem.scale**1.5)
         for i, side in itertools.product(range(specialists), subspaces.SIDES):
-            ratio = alignment.alignment_ratio(drawn, side, i, specialists)
+            ratio = alignment.alignment_ratio(drawn, side, i, specialists, sides[side])
             found.setdefault(Key("sar_minus_null", i, specialists, side), []).append(ratio.value - ratio.null)
     return {key: float(np.mean(values)) for key, values in found.items()}

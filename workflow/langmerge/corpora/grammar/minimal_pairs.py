@@ -3,21 +3,26 @@
 `violations.py` says what may go wrong. Here a pair is made and judged: the right sentence is the grammar's own; the
 wrong one differs from it in one word; and no meaning of the grammar says it (`readings`). So a form that looks like
 the right one, or makes another right sentence, gives no pair.
+
+Pairs come in twos that mirror each other: what is the right word of one is the wrong word of the other ("the cat
+*sleeps*/sleep", "the cats *sleep*/sleeps"). Whatever knows words alone, how frequent or how long they are in whatever
+tokens, is right in exactly one of the two; only the sentence around a word tells. Forms that cannot be mirrored make
+no test: of two forms the commoner would win.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import replace
-from itertools import permutations, product
+from itertools import islice, permutations, product
 from typing import Any, NamedTuple
 
 from langmerge.corpora.grammar.hashing import unit_hash
 from langmerge.corpora.grammar.language import Language, Sentence, Setting
 from langmerge.corpora.grammar.meaning import NUMERALS, PRONOUN_NUMBER, Clause, Meaning, NounPhrase, Tense
-from langmerge.corpora.grammar.violations import CASE, GENDER, Violation, base_of, phenomena, violations
+from langmerge.corpora.grammar.violations import CASE, GENDER, Violation, base_of, clashes, phenomena, violations
 
 TENSES: tuple[Tense, ...] = ("past", "present", "future")
 # Languages whose subjects and objects are told apart by place alone. In the others a wrong sentence must not be
@@ -34,82 +39,88 @@ class MinimalPair(NamedTuple):
     bad: str
 
 
+Couple = tuple[MinimalPair, MinimalPair]  # the right word of each is the wrong word of the other
+Words = tuple[str, str]  # the right one and the wrong one
+Found = tuple[Meaning, MinimalPair]
+
+
 def minimal_pairs(language: Language, meanings: Sequence[Meaning], per_phenomenon: int) -> list[dict[str, Any]]:
     """Rows of a choice task: {"id", "kind": "choice", "prompt": "", "choices": [good, bad], "gold": 0, "group"}.
 
     `group` is the phenomenon; an id is "<phenomenon>.<direction>.<number>". Pairs are taken in the order of
     `meanings`, of which only those of one clause serve; a meaning gives at most one pair of a phenomenon, and no pair
-    comes twice. All phenomena of the language have the same number of rows: `per_phenomenon`, or the most that
-    `meanings` allow for the rarest. Within a phenomenon the directions take turns and their numbers differ by one at
-    most; the phenomena take turns too, so that any first rows are balanced. A language without agreement has none.
+    comes twice. Numbers 2k and 2k + 1 of a phenomenon mirror each other. All phenomena of the language have the same
+    number of rows: `per_phenomenon` (one less if that is odd), or the most that `meanings` allow for the rarest.
+    Within a phenomenon the words that are told apart take turns, so that no frequent ones fill it; the phenomena take
+    turns too, so that any first rows are balanced. A language without agreement has none.
 
-    Raises ValueError if per_phenomenon < 1, if the language is unknown to violations.py, or if `meanings` give
-    no pair for one of its phenomena.
+    Raises ValueError if per_phenomenon < 2, if the language is unknown to violations.py, or if `meanings` give
+    no two such pairs for one of its phenomena.
     """
-    if per_phenomenon < 1:
-        raise ValueError(f"per_phenomenon: expected 1 or more, found {per_phenomenon}")
-    known = phenomena(language)
-    drawn = {name: _balanced(found, per_phenomenon) for name, found in _collect(language, meanings, per_phenomenon)}
+    if per_phenomenon < 2:
+        raise ValueError(f"per_phenomenon: pairs come in twos, so expected 2 or more, found {per_phenomenon}")
+    drawn = _drawn(language, meanings, per_phenomenon // 2)
     size = min((len(found) for found in drawn.values()), default=0)
-    if known and not size:
-        empty = [name for name, found in drawn.items() if not found]
+    if empty := [name for name, found in drawn.items() if not found]:
         raise ValueError(
             f"{language.code}: {len(meanings)} meanings give no minimal pair for {', '.join(empty)}; give more meanings"
         )
-    rows = []
-    for number in range(size):
-        for found in drawn.values():
-            pair = found[number]
-            rows.append(
-                {
-                    "id": f"{pair.phenomenon}.{pair.direction}.{number:05d}",
-                    "kind": "choice",
-                    "prompt": "",
-                    "choices": [pair.good, pair.bad],
-                    "gold": 0,
-                    "group": pair.phenomenon,
-                }
-            )
-    return rows
+    return [
+        {
+            "id": f"{pair.phenomenon}.{pair.direction}.{2 * number + side:05d}",
+            "kind": "choice",
+            "prompt": "",
+            "choices": [pair.good, pair.bad],
+            "gold": 0,
+            "group": pair.phenomenon,
+        }
+        for number in range(size)
+        for side in range(2)
+        for pair in (found[number][side] for found in drawn.values())
+    ]
 
 
-def pairs_of(
-    language: Language, meaning: Meaning, wanted: Container[tuple[str, str]] | None = None
-) -> Iterator[MinimalPair]:
-    """The pairs that a meaning of one clause gives: at most one of each phenomenon.
+def pairs_of(language: Language, meaning: Meaning) -> Iterator[MinimalPair]:
+    """The pairs that a meaning of one clause gives: at most one of each phenomenon, no wrong sentence twice."""
+    done: set[str] = set()
+    for pair in _candidates(language, meaning):
+        if done.isdisjoint((pair.phenomenon, pair.bad)) and not _is_right(language, meaning, pair.bad):
+            done |= {pair.phenomenon, pair.bad}
+            yield pair
 
-    `wanted` holds the (phenomenon, direction) that are of use; by default all are.
 
-    What may be blamed on number or person ("the cat sleep") counts for number; what may be blamed on gender or case
-    (German "der Katze schläft") is left out.
+def _candidates(language: Language, meaning: Meaning) -> Iterator[MinimalPair]:
+    """What a meaning of one clause gives, though some reading of it may be right.
+
+    What may be blamed on number or person ("the cat sleep") comes for each, for number first; what may be blamed on
+    gender or case (German "der Katze schläft") is left out.
     """
     if len(meaning.clauses) != 1:
         return
     good = language.render(meaning)
-    wrong: dict[str, list[Violation]] = {}
+    wrong: dict[str, dict[str, Violation]] = {}
     for violation in violations(language, Setting(meaning.clauses[0])):
         bad = _one_word(good, language.render(meaning, violation.override).text)
         if bad is not None:
-            wrong.setdefault(bad, []).append(violation)
-    done: set[str] = set()
-    # Shuffled, so that no target is always the first, by what transforms of a language share.
-    for bad in sorted(wrong, key=lambda text: unit_hash("pair", meaning.key(), wrong[text][0].override)):
-        phenomenon, direction, _ = wrong[bad][0]
-        ambiguous = {GENDER, CASE} <= {violation.phenomenon for violation in wrong[bad]}
-        if phenomenon in done or ambiguous or (wanted is not None and (phenomenon, direction) not in wanted):
-            continue
-        if _is_right(language, meaning, bad):
-            continue
-        done.add(phenomenon)
-        yield MinimalPair(phenomenon, direction, good.text, bad)
+            wrong.setdefault(bad, {}).setdefault(violation.phenomenon, violation)
+
+    def place(bad: str) -> float:
+        """Shuffled, so that no target is always the first, by what transforms of a language share."""
+        return unit_hash("pair", meaning.key(), next(iter(wrong[bad].values())).override)
+
+    for bad in sorted(wrong, key=place):
+        if not {GENDER, CASE} <= set(wrong[bad]):
+            for phenomenon, direction, _ in wrong[bad].values():
+                yield MinimalPair(phenomenon, direction, good.text, bad)
 
 
 def readings(language: Language, meaning: Meaning, text: str) -> Iterator[Meaning]:
     """The meanings that `text` might say, if it has the words of a sentence that says `meaning` but for one.
 
-    They have the same concepts but may differ in tense, in the numbers of nouns, in determiners that the language has
-    no word for, in the subject pronoun, and in which noun phrase plays which role; what the world lets combine is not
-    asked, so there are too many rather than too few. Left out are those that need a form of a noun that `text` lacks.
+    They have the same concepts but may differ in tense (unless an adverb rules it out), in the numbers of nouns, in
+    determiners that the language has no word for, in the subject pronoun, and in which noun phrase plays which role;
+    what the world lets combine is not asked, so there are too many rather than too few. Left out are those that need a
+    form of a noun that `text` lacks.
     """
     clause = meaning.clauses[0]
     roles = [role for role, np in clause.noun_phrases() if not np.pronoun]
@@ -118,7 +129,7 @@ def readings(language: Language, meaning: Meaning, text: str) -> Iterator[Meanin
     if clause.subject.pronoun:
         subjects = [NounPhrase(concept, number) for concept, number in PRONOUN_NUMBER.items()]
     words = set(_words(text))
-    for tense in TENSES:
+    for tense in (tense for tense in TENSES if not clashes(clause.time, tense)):
         told = replace(clause, tense=tense)
         options = {
             (role, i): [v for v in _variants(language, np, role, told) if _noun_in(words, language, v, role, told)]
@@ -190,37 +201,41 @@ def _one_word(good: Sentence, wrong: str) -> str | None:
     return " ".join([*right[: changed[0]], other[changed[0]], *right[changed[0] + 1 :]])
 
 
-def _collect(
-    language: Language, meanings: Sequence[Meaning], enough: int
-) -> Iterator[tuple[str, dict[str, list[MinimalPair]]]]:
-    """Per phenomenon, the pairs of each direction: no pair twice, no more than can be used."""
-    found = {name: {d: list[MinimalPair]() for d in directions} for name, directions in phenomena(language).items()}
-    quota = {(n, d): -(-enough // len(ds)) for n, ds in found.items() for d in ds}
-    missing = set(quota)
-    seen: set[tuple[str, str]] = set()
+def _drawn(language: Language, meanings: Sequence[Meaning], most: int) -> dict[str, list[Couple]]:
+    """Per phenomenon, at most so many couples of pairs that mirror each other."""
+    found: dict[str, dict[Words, list[Found]]] = {name: {} for name in phenomena(language)}
     for meaning in meanings:
-        if not missing:
-            break
-        for pair in pairs_of(language, meaning, missing):
-            if (pair.good, pair.bad) in seen:
-                continue
-            seen.add((pair.good, pair.bad))
-            pairs = found[pair.phenomenon][pair.direction]
-            pairs.append(pair)
-            key = (pair.phenomenon, pair.direction)
-            if len(pairs) == quota[key]:
-                missing.discard(key)
-    yield from found.items()
+        for pair in _candidates(language, meaning):
+            found[pair.phenomenon].setdefault(_changed(pair), []).append((meaning, pair))
+    taken: set[tuple[str, str]] = set()
+    return {name: list(islice(_couples(language, pairs, taken), most)) for name, pairs in found.items()}
 
 
-def _balanced(by_direction: dict[str, list[MinimalPair]], most: int) -> list[MinimalPair]:
-    """Take turns between the directions until `most` are taken or the next one has none left."""
-    queues = [iter(pairs) for pairs in by_direction.values()]
-    taken: list[MinimalPair] = []
-    while queues:
-        for queue in queues:
-            pair = next(queue, None)
-            if pair is None or len(taken) == most:
-                return taken
-            taken.append(pair)
-    return taken
+def _changed(pair: MinimalPair) -> Words:
+    """The right and the wrong word, capitals and punctuation aside; with what an apostrophe ties to them."""
+    ((right, wrong),) = ((a, b) for a, b in zip(pair.good.split(), pair.bad.split(), strict=True) if a != b)
+    return " ".join(_words(right)), " ".join(_words(wrong))
+
+
+def _couples(language: Language, found: dict[Words, list[Found]], taken: set[tuple[str, str]]) -> Iterator[Couple]:
+    """Couples of one phenomenon: of each two words that both may be right one, then of each a second, and so on.
+
+    Adds the pairs to ``taken``, and leaves out those in it, those of a meaning that has given one, and right ones.
+    """
+    asked: set[str] = set()
+
+    def usable(pairs: Sequence[Found]) -> Iterator[MinimalPair]:
+        for meaning, pair in pairs:
+            fresh = pair[2:] not in taken and meaning.key() not in asked
+            if fresh and not _is_right(language, meaning, pair.bad):
+                asked.add(meaning.key())
+                taken.add(pair[2:])
+                yield pair
+
+    both = [words for words in found if words < words[::-1] and words[::-1] in found]
+    turns = deque(zip(usable(found[words]), usable(found[words[::-1]]), strict=False) for words in both)
+    while turns:
+        turn = turns.popleft()
+        if couple := next(turn, None):
+            yield couple
+            turns.append(turn)

@@ -30,6 +30,7 @@ from langmerge.corpora.grammar.meaning import NUMERALS, Meaning
 from langmerge.corpora.grammar.relexify import Relexifier
 from langmerge.corpora.grammar.words import Sentence, Word
 from langmerge.corpora.grammar.world import GRAMMAR, World
+from langmerge.transforms import Transform, letter_table
 
 VERBAL = ("verb", "rest", "negation")
 KEYS = {"relexify", "order", "script", "agreement", "seed"}
@@ -46,7 +47,8 @@ class Transformed(Language):
         self.constituent_order: str | None = transform.get("order")
         self.agrees = bool(transform.get("agreement", True))
         self.relexifier = Relexifier(self.lexicon, float(transform.get("relexify", 0)), seed)
-        self.letters = _letters(transform.get("script"), path)
+        script = transform.get("script")
+        self.letters = {} if script is None else letter_table(script, f"{path}: transform.script")
         subject_case, _ = self.syntax.marking("subject", lambda name: None)
         self.citation = replace(self.citation, case=self.citation.case or subject_case)
 
@@ -137,9 +139,7 @@ def declaration(data: Mapping[str, Any], path: Path) -> tuple[str, Mapping[str, 
 def transform_distance(a: str, b: str, folder: Path) -> dict[str, float]:
     """How far two transforms of one language are apart in each dimension, from what `folder`/<code>.yaml declare.
 
-    `lexicon`: the share of lexemes whose words differ. With one seed the sets of invented lexemes are nested and the
-    invented words the same, so that it is |p - q| for shares p and q; with two seeds they are independent and it is
-    1 - (1 - p)(1 - q) in expectation. `order`, `script` and `agreement`: 0 if the same, 1 if not. The base language
+    `lexicon` (of lexemes), `order`, `script` and `agreement` as in :meth:`.Transform.distance`. The base language
     itself counts as a transform that changes nothing. A distance of a language to itself is 0 throughout, and with
     one seed each dimension is a metric.
 
@@ -148,35 +148,15 @@ def transform_distance(a: str, b: str, folder: Path) -> dict[str, float]:
     (base, one), (other, two) = (declaration(read_yaml(folder / f"{c}.yaml"), folder / f"{c}.yaml") for c in (a, b))
     if base != other:
         raise ValueError(f"{folder}: {a} is a transform of {base} and {b} of {other}; expected transforms of one base")
-    p, q = float(one.get("relexify", 0)), float(two.get("relexify", 0))
-    same_seed = one.get("seed", 0) == two.get("seed", 0)
-    return {
-        "lexicon": abs(p - q) if same_seed else 1 - (1 - p) * (1 - q),
-        "order": float(one.get("order") != two.get("order")),
-        "script": float(one.get("script") != two.get("script")),
-        "agreement": float(one.get("agreement", True) != two.get("agreement", True)),
-    }
+    return _summary(one).distance(_summary(two))
 
 
-def _letters(script: Any, path: Path) -> dict[int, str]:
-    """A translation table from a `script` block; raises ValueError unless it is one to one on all letters."""
-    if script is None:
-        return {}
-    if not isinstance(script, Mapping) or set(script) != {"from", "to"}:
-        raise ValueError(f"{path}: transform.script: expected {{from: letters, to: letters}}, found {script!r}")
-    source, target = str(script["from"]), str(script["to"])
-    if len(source) != len(target) or len(set(source)) != len(source) or len(set(target)) != len(target):
-        raise ValueError(
-            f"{path}: transform.script: expected as many different letters in `to` as in `from`; "
-            f"found {len(source)} ({len(set(source))} different) and {len(target)} ({len(set(target))} different)"
-        )
-    pairs = list(zip(source, target, strict=True))
-    pairs += [(a.upper(), b.upper()) for a, b in pairs if a.upper() != a]
-    table = {ord(a): b for a, b in pairs}
-    if len(set(table.values())) != len(table) or any(len(b) != 1 for b in table.values()):
-        raise ValueError(
-            f"{path}: transform.script: the capitals of `to` are not one to one; use a script with capitals"
-        )
-    if set(table.values()) & {a for a, _ in pairs}:
-        raise ValueError(f"{path}: transform.script: `to` repeats letters of `from`; use letters of another script")
-    return table
+def _summary(transform: Mapping[str, Any]) -> Transform:
+    script = transform.get("script")
+    return Transform(
+        relexify=float(transform.get("relexify", 0)),
+        order=transform.get("order"),
+        script=None if script is None else f"{script['from']}>{script['to']}",
+        agreement=bool(transform.get("agreement", True)),
+        seed=int(transform.get("seed", 0)),
+    )

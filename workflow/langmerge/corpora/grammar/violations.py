@@ -1,15 +1,18 @@
 """Which feature of which word to change for a minimal pair, and where a language leaves the verdict in doubt.
 
 Phenomena are those of the literature on targeted syntactic evaluation (Marvin and Linzen, arXiv:1808.09031; BLiMP,
-arXiv:1912.00582; CLAMS, arXiv:2005.00187; MultiBLiMP, arXiv:2504.02768). A *direction* is the value that the correct
-form has, so that a model which merely prefers the commoner form cannot win:
+arXiv:1912.00582; CLAMS, arXiv:2005.00187; MultiBLiMP, arXiv:2504.02768), and one of time for a language with too
+little of them. A *direction* is the value that the correct form has. Each phenomenon has several, so that what is right
+in one sentence is wrong in another (minimal_pairs.py):
 
 number_agreement   the verb in the other number than its subject, a noun (sg: singular is right; pl)
 person_agreement   a verb in the first person after a singular noun or "they" (third), or in the third after "I", "you",
-                   "we" (local); where pronouns are dropped, a wrong person of theirs is another right sentence, and
-                   only `third` is left
+                   "we" (local). Not where pronouns are dropped (es, it, fi, tr): any person of theirs is right, so
+                   that a first person would always be wrong, and it is the rarer form
 gender_agreement   determiner, adjective, predicate or verb in another gender than the noun's (m, f, n)
-case               a noun phrase in another case than its role's (direct: nominative is right; oblique)
+case               a noun phrase in another case than its role's (direct: nominative is right; oblique). Not in Finnish
+                   and Turkish, where no determiners but nouns alone tell cases: too few are met in both
+tense              Turkish: a verb in the future beside "yesterday" (past), or in the past beside "tomorrow" (future)
 
 What speakers accept somewhere is left out, though this grammar never says it: either number after numerals (ru, fi);
 plurals of respect (hi); persons as common-gender nouns (es "la estudiante"); first-person plurals after nouns (es
@@ -26,19 +29,20 @@ from typing import NamedTuple
 from langmerge.corpora.grammar.language import Features, Language, Override, Setting
 from langmerge.corpora.grammar.meaning import NUMERALS, NounPhrase
 
-NUMBER, PERSON, GENDER, CASE = "number_agreement", "person_agreement", "gender_agreement", "case"
+NUMBER, PERSON, GENDER = "number_agreement", "person_agreement", "gender_agreement"
+CASE, TENSE = "case", "tense"
 _NUMBERS, _CASES = ("sg", "pl"), ("direct", "oblique")
 # Per language: its phenomena and their directions.
 PHENOMENA: dict[str, dict[str, tuple[str, ...]]] = {
     "en": {NUMBER: _NUMBERS, PERSON: ("third", "local")},
-    "es": {NUMBER: _NUMBERS, PERSON: ("third",), GENDER: ("m", "f")},
-    "it": {NUMBER: _NUMBERS, PERSON: ("third",), GENDER: ("m", "f")},
+    "es": {NUMBER: _NUMBERS, GENDER: ("m", "f")},
+    "it": {NUMBER: _NUMBERS, GENDER: ("m", "f")},
     "fr": {NUMBER: _NUMBERS, PERSON: ("third", "local"), GENDER: ("m", "f")},
     "de": {NUMBER: _NUMBERS, PERSON: ("third", "local"), GENDER: ("m", "f", "n"), CASE: _CASES},
     "ru": {NUMBER: _NUMBERS, PERSON: ("third", "local"), GENDER: ("m", "f", "n"), CASE: _CASES},
     "hi": {NUMBER: _NUMBERS, PERSON: ("third", "local"), GENDER: ("m", "f"), CASE: _CASES},
-    "fi": {NUMBER: _NUMBERS, PERSON: ("third",), CASE: _CASES},
-    "tr": {PERSON: ("third",), CASE: _CASES},
+    "fi": {NUMBER: _NUMBERS},
+    "tr": {TENSE: ("past", "future")},
 }
 # Nouns that have a second gender with another meaning, or whose gender varies.
 TWO_GENDERS: dict[str, frozenset[str]] = {
@@ -47,18 +51,19 @@ TWO_GENDERS: dict[str, frozenset[str]] = {
     "de": frozenset({"lake", "hat", "knife"}),  # die See (sea), die Hut (guard), der Messer (gauge)
     "hi": frozenset({"sausage", "mushroom", "guitar", "ball", "duck", "lamp"}),  # usage varies
 }
-# Intransitive verbs of the world that a language uses with an object too: Turkish yüzmek is to swim and to skin.
+# Intransitive verbs of the world that a language uses with an object too: Italian "corre" runs a race.
 TRANSITIVE_TOO: dict[str, frozenset[str]] = {
     "es": frozenset({"wait", "play", "run", "sing"}),
     "it": frozenset({"wait", "play", "run", "sing", "dance", "cry"}),
     "ru": frozenset({"wait", "play", "sing", "dance"}),
     "fi": frozenset({"wait", "play", "run", "sing", "dance", "swim", "travel", "work"}),
-    "tr": frozenset({"wait", "play", "run", "swim", "cry", "work"}),
 }
 OTHER_PERSON = {"i": 3, "you": 3, "we": 3, "they": 1}
-NOMINATIVE = {"de": "nom", "ru": "nom", "fi": "nominative", "tr": "nominative", "hi": "direct"}
+NOMINATIVE = {"de": "nom", "ru": "nom", "hi": "direct"}
 # The cases that a nominative phrase is put in.
-OBLIQUE = {"de": ("acc", "dat"), "ru": ("acc",), "fi": ("genitive",), "tr": ("accusative",), "hi": ("oblique",)}
+OBLIQUE = {"de": ("acc", "dat"), "ru": ("acc",), "hi": ("oblique",)}
+# Adverbs that rule out a tense.
+DATED = {"past": ("tomorrow", "next_week", "next_year"), "future": ("yesterday", "last_week", "last_year")}
 
 
 class Violation(NamedTuple):
@@ -91,7 +96,7 @@ def phenomena(language: Language) -> dict[str, tuple[str, ...]]:
 def violations(language: Language, s: Setting) -> Iterator[Violation]:
     """All changes to a clause that break one of the language's phenomena, where they change a word at all."""
     known = phenomena(language)
-    rules = {NUMBER: _number, PERSON: _person, GENDER: _gender, CASE: _case}
+    rules = {NUMBER: _number, PERSON: _person, GENDER: _gender, CASE: _case, TENSE: _tense}
     for phenomenon, directions in known.items():
         for direction, override in rules[phenomenon](language, s):
             if direction in directions:
@@ -170,40 +175,39 @@ def _case(language: Language, s: Setting) -> Iterator[tuple[str, Override]]:
         if case == nominative:
             if _case_of_subject(base, role, language, s):
                 yield from (("direct", {role: {"case": wrong}}) for wrong in OBLIQUE[base])
-        elif _case_of_object(base, role, case, adposition, language, s):
+        elif _case_of_object(base, role, adposition, s):
             yield "oblique", {role: {"case": nominative}}
 
 
 def _case_of_subject(base: str, role: str, language: Language, s: Setting) -> bool:
     """Whether an oblique case is surely wrong for a nominative phrase.
 
-    Intransitive full verbs only: "dem Kind ist kalt", Finnish "kissan näkee" (one sees the cat) and the like are
-    right. Hindi: plurals only, since an oblique singular is a direct plural. Turkish: not where the accusative is
-    "his ..." as well (adamı).
+    Intransitive full verbs only: "dem Kind ist kalt" and the like are right. Hindi: plurals only, since an oblique
+    singular is a direct plural.
     """
-    c, np = s.clause, s.clause.subject
+    c = s.clause
     if base == "hi":
         return dict(c.noun_phrases())[role].number == "pl"
-    if role != "subject" or c.object or c.verb == "be" or c.verb in TRANSITIVE_TOO.get(base, ()):
-        return False
-    if base == "tr":
-        vowel_final = language.lexicon.nouns[np.concept]["lemma"][-1] in "aâeıioöuü"
-        return np.number == "sg" and (vowel_final or np.determiner == "my")
-    return True
+    return role == "subject" and not (c.object or c.verb == "be" or c.verb in TRANSITIVE_TOO.get(base, ()))
 
 
-def _case_of_object(base: str, role: str, case: str, adposition: str, language: Language, s: Setting) -> bool:
+def _case_of_object(base: str, role: str, adposition: str, s: Setting) -> bool:
     """Whether the nominative is surely wrong for a phrase in another case.
 
-    Hindi: before any postposition, but कुछ may go with a singular. Turkish: a bare object is right (kedi gördü), but
-    not after "this" or with "my", unless it can be taken for a person addressed ("kız kardeşim hayran oldun").
-    Finnish: with "my" the nominative looks like the total object, which a partitive may give way to.
+    Hindi: before any postposition, but कुछ may go with a singular.
     """
     np = dict(s.clause.noun_phrases())[role]
     if base == "hi":
         return (np.determiner, np.number) != ("a", "pl")
-    if adposition or role not in ("object", "recipient"):
-        return False
-    if base == "tr":
-        return role == "object" and np.determiner in ("this", "my") and bool(language.subject(s))
-    return not (base == "fi" and case == "partitive" and np.determiner == "my")
+    return not adposition and role in ("object", "recipient")
+
+
+def _tense(language: Language, s: Setting) -> Iterator[tuple[str, Override]]:
+    for right, wrong in (("past", "future"), ("future", "past")):
+        if s.clause.tense == right and clashes(s.clause.time, wrong):
+            yield right, {"verb": {"tense": wrong}}
+
+
+def clashes(time: str | None, tense: str) -> bool:
+    """Whether an adverb rules a tense out: "tomorrow" the past. Not "soon", which is "nearby" in Turkish (yakında)."""
+    return time in DATED.get(tense, ())

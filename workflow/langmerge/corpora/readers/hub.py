@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langmerge.config import HubDataset
 from langmerge.corpora.readers.columns import Raw, Wanted, pairs
 from langmerge.provenance import InputError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 def name(dataset: HubDataset) -> str:
@@ -17,31 +20,40 @@ def name(dataset: HubDataset) -> str:
 
 
 def rows(dataset: HubDataset, wanted: Wanted) -> Iterator[Raw]:
-    """The dataset's rows; :class:`InputError` if it cannot be had, with what to do offline."""
+    """The dataset's sentence pairs; :class:`InputError` if it cannot be had, with what to do offline."""
+    table = _load(dataset)
+    present = table.column_names
+    found = [wanted.find_id(present), *wanted.sides(present)]
+    kept = table.select_columns(sorted({name if name in present else name.partition(".")[0] for name in found if name}))
+    yield from pairs(_numbered(kept), wanted)
+
+
+def records(dataset: HubDataset) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The dataset's rows with their numbers from 1; :class:`InputError` as in :func:`rows`."""
+    yield from _numbered(_load(dataset))
+
+
+def _load(dataset: HubDataset) -> Dataset:
     import datasets
 
     datasets.disable_progress_bars()
     try:
-        table = datasets.load_dataset(dataset.id, dataset.config, split=dataset.split, revision=dataset.revision)
+        return datasets.load_dataset(dataset.id, dataset.config, split=dataset.split, revision=dataset.revision)
     except (OSError, datasets.exceptions.DatasetNotFoundError) as error:
         raise InputError(
-            f"{wanted.place}: cannot be had ({_first_line(error)}); check `id` and the network. Without one: load it "
+            f"{name(dataset)}: cannot be had ({_first_line(error)}); check `id` and the network. Without one: load it "
             "once where there is a network, copy that machine's HF_HOME here and set HF_HUB_OFFLINE=1, or give its "
-            "parquet files as `path` instead of `hub`"
+            "files as `path` instead of `hub`"
         ) from None
     except (ValueError, RuntimeError) as error:  # unknown configuration or split; a dataset that is a script
-        raise InputError(f"{wanted.place}: {_first_line(error)}; check `config`, `split` and `revision`") from None
-    present = table.column_names
-    found = [wanted.find_id(present), *wanted.sides(present)]
-    kept = table.select_columns(sorted({name if name in present else name.partition(".")[0] for name in found if name}))
+        raise InputError(f"{name(dataset)}: {_first_line(error)}; check `config`, `split` and `revision`") from None
 
-    def numbered() -> Iterator[tuple[int, Mapping[str, Any]]]:
-        start = 1
-        for batch in kept.with_format("arrow").iter(batch_size=4096):
-            yield from enumerate(batch.to_pylist(), start)
-            start += batch.num_rows
 
-    yield from pairs(numbered(), wanted)
+def _numbered(table: Dataset) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    start = 1
+    for batch in table.with_format("arrow").iter(batch_size=4096):
+        yield from enumerate(batch.to_pylist(), start)
+        start += batch.num_rows
 
 
 def _first_line(error: Exception) -> str:

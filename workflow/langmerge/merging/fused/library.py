@@ -78,7 +78,7 @@ _FUNCTIONS = {
     "absolute_sum": (ctypes.c_double, _POINTER, _INDEX, _INDEX),
     "dots": (_INT, _POINTER, _INDEX, _INDEX, _POINTER),
     "describe": (_INT, _POINTER, _INDEX, _INDEX, _POINTER, _POINTER),
-    "finish": (_INT, _POINTER, _INDEX, _POINTER, _INDEX, Values, _POINTER),
+    "finish": (_INDEX, Values, _POINTER, _POINTER, _INDEX, _INDEX, _POINTER, _INDEX, Values, _POINTER),
     "deviations": (None, _POINTER, _INDEX, _INDEX, _POINTER, _POINTER, _INDEX),
     "squares_above": (_INDEX, _POINTER, _INDEX, _POINTER, _FLOAT, _FLOAT, _INDEX, _POINTER, _POINTER),
     "sce": (_INT, _POINTER, _INDEX, _POINTER, _FLOAT, _POINTER, _FLOAT, _INDEX, _INDEX, _POINTER),

@@ -17,7 +17,7 @@ from langmerge.merging.elements import Array, Elements, ElementType
 from langmerge.merging.fused.library import KINDS, Values, Vector, library
 from langmerge.merging.lazy import device_type
 from langmerge.merging.randomness import BITS, RUN, run_keys, stream_key
-from langmerge.merging.selection import Cut
+from langmerge.merging.shares import Cut
 
 if TYPE_CHECKING:
     import torch
@@ -234,16 +234,30 @@ def describe(block: Block, vectors: Sequence[Vector]) -> tuple[Array, Array]:
     return grams, counts
 
 
-def finish(exact: Array, dtype: ElementType, reference: Elements | None) -> tuple[Elements, bool, Array | None]:
-    """`exact` float32 (count,) rounded to `dtype` (one of the `KINDS`), whether all of it is finite, and sums.
+def finish(
+    merged: Array,
+    dtype: ElementType,
+    reference: Elements | None,
+    base: Elements | None = None,
+    scales: Sequence[float] = (1.0,),
+    places: Sequence[Elements | None] = (None,),
+) -> tuple[list[Elements], Array | None]:
+    """base + scale x merged (without a base: `merged`, float32 (count,)) for each scale, rounded to `dtype`; and sums.
 
-    With a reference as it is stored: |change|, |rounding|, change^2, changes that survive rounding, changes.
+    `dtype` is one of the `KINDS`. What has a place is written there. Where something is not finite only the outputs
+    before it are returned. Sums, float64 (outputs, 5), with a reference: |change|, |rounding|, change^2, changes that
+    survive rounding, changes.
     """
-    rounded = np.empty(len(exact), dtype.holder)
-    sums = None if reference is None else np.empty(5)
-    place = None if sums is None else address(sums)
-    fits = loops().finish(address(exact), len(exact), address(rounded), KINDS[dtype], pointer(reference), place)
-    return Elements(dtype, rounded), bool(fits), sums
+    size, count = len(scales), len(merged)
+    rounded = [Elements(dtype, np.empty(count, dtype.holder)) if place is None else place for place in places]
+    sums = None if reference is None else np.empty((size, 5))
+    good = loops().finish(
+        *(pointer(base), address(merged), _floats(scales), size, count),
+        (ctypes.c_void_p * size)(*(address(values.array) for values in rounded)),
+        *(KINDS[dtype], pointer(reference), None if sums is None else address(sums)),
+    )
+    _enough(good >= 0)
+    return rounded[:good], sums
 
 
 # ---- SCE -------------------------------------------------------------------------------------------------------------

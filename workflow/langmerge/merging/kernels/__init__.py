@@ -10,10 +10,10 @@ from langmerge.merging.kernels import (
     spectral,
     task_vectors,
 )
-from langmerge.merging.kernels.base import Context, Kernel, Make
+from langmerge.merging.kernels.base import Context, Kernel, Make, Onto
 from langmerge.merging.recipe import Recipe
 
-__all__ = ["KERNELS", "Context", "Kernel", "make_kernel"]
+__all__ = ["KERNELS", "Context", "Kernel", "Onto", "make_kernel"]
 
 KERNELS: dict[str, Make] = {
     name: make

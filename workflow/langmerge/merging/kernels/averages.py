@@ -12,7 +12,7 @@ from langmerge.merging.elements import Array, module_of, on_cpu
 from langmerge.merging.fused import loops
 from langmerge.merging.gathers import Gather
 from langmerge.merging.gram import column_grams, gram, row_grams
-from langmerge.merging.kernels.base import Context, Kernel, Make
+from langmerge.merging.kernels.base import Context, Kernel, Make, Onto
 from langmerge.merging.lazy import torch
 from langmerge.merging.methods import averages
 from langmerge.merging.recipe import Recipe
@@ -104,21 +104,20 @@ def _gathered(recipe: Recipe, context: Context, base: str | None, by_column: boo
     return gathered
 
 
-def _onto(block: Block, base: str | None, merged: Tensor) -> Tensor:
-    """A merged task vector (which may be overwritten) on the base; without a base, as it is."""
-    return merged if base is None else merged.add_(block.value(base))
+def _onto(base: str | None, merged: Array | Tensor) -> Array | Tensor | Onto:
+    """A merged task vector on the base; without a base, as it is."""
+    return merged if base is None else Onto(base, merged, 1.0)
 
 
 def _by_tensor(recipe: Recipe, context: Context, factors: Factors, base: str | None) -> Kernel:
     """A sum whose factors follow from the dot products of whole tensors."""
     gathered = _gathered(recipe, context, base)
 
-    def merge(block: Block) -> Array | Tensor:
+    def merge(block: Block) -> Array | Tensor | Onto:
         weights = gathered.factors(recipe.models, factors).tolist()
         if loops.usable(block.device):
-            merged = loops.weighted_sum(block, loops.plains(block, recipe.models, base), weights)
-            return merged if base is None else loops.onto(block, base, merged, 1.0)
-        return _onto(block, base, averages.weighted_sum(_vectors(block, recipe.models, base), weights))
+            return _onto(base, loops.weighted_sum(block, loops.plains(block, recipe.models, base), weights))
+        return _onto(base, averages.weighted_sum(_vectors(block, recipe.models, base), weights))
 
     return Kernel(merge, (gathered,))
 
@@ -127,13 +126,13 @@ def _by_row(recipe: Recipe, context: Context, factors: Factors, base: str | None
     """A sum with factors of its own for each row (1-D tensors are one row)."""
     models = recipe.models
 
-    def merge(block: Block) -> Tensor:
+    def merge(block: Block) -> Array | Tensor | Onto:
         rows, columns = block.matrix
         vectors = _vectors(block, models, base)
         grams = block.shared(("row grams", models, base), lambda: row_grams(vectors, columns))
         by_row = factors(grams).to(torch.float32).unbind(-1)
         merged = averages.scaled_sum([vector.view(rows, columns) for vector in vectors], [f[:, None] for f in by_row])
-        return _onto(block, base, merged.view(-1))
+        return _onto(base, merged.view(-1))
 
     return Kernel(merge)
 
@@ -143,12 +142,12 @@ def _by_column(recipe: Recipe, context: Context, factors: Factors, base: str | N
     gathered = _gathered(recipe, context, base, by_column=True)
     of_rows = _by_row(recipe, context, factors, base)
 
-    def merge(block: Block) -> Array | Tensor:
+    def merge(block: Block) -> Array | Tensor | Onto:
         if len(block.shape) < 2:
             return of_rows.merge(block)
         matrices = [vector.view(-1, _columns(block.shape)) for vector in _vectors(block, recipe.models, base)]
         by_column = gathered.factors(recipe.models, factors).unbind()
-        return _onto(block, base, averages.scaled_sum(matrices, by_column).view(-1))
+        return _onto(base, averages.scaled_sum(matrices, by_column).view(-1))
 
     def whole(tensor: str) -> bool:
         """Blocks hold whole rows of the last dimension, which are whole slices of the first only in matrices."""

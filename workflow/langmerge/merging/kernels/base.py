@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langmerge.merging.block import Block, TaskVector
-from langmerge.merging.elements import Array
+from langmerge.merging.elements import Array, Elements
+from langmerge.merging.fused import loops
 from langmerge.merging.gathers import AnyGather, Gather, Gathers
+from langmerge.merging.lazy import torch
 from langmerge.merging.recipe import Recipe
 from langmerge.merging.sources import Source
 
@@ -21,19 +23,38 @@ def never(tensor: str) -> bool:
     return False
 
 
+class Onto(NamedTuple):
+    """base + scale x merged, not added up yet: recipes that differ in scale alone share `merged`, float32 (count,)."""
+
+    base: str
+    merged: Array | Tensor
+    scale: float
+
+    def values(self, block: Block) -> Array | Tensor:
+        """The sum at its block, new float32 (count,)."""
+        if loops.usable(block.device):
+            return loops.onto(block, self.base, Elements.of(self.merged).array, self.scale)
+        return torch.add(block.value(self.base), Elements.of(self.merged).tensor, alpha=self.scale)
+
+
 @dataclass(frozen=True)
 class Kernel:
-    """A recipe made ready: `merge` maps a block to new float32 values (count,).
+    """A recipe made ready: `merge` maps a block to float32 values (count,), or tells what they are the sum of.
 
     `gathers` must be complete before. `whole` tells of a tensor's name whether the method needs it in one
     block, as matrix methods do; others get blocks of whole rows. `notes` are decisions taken for these
     models, kept with the statistics.
     """
 
-    merge: Callable[[Block], Array | Tensor]
+    merge: Callable[[Block], Array | Tensor | Onto]
     gathers: tuple[Gather, ...] = ()
     whole: Callable[[str], bool] = never
     notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def values(self, block: Block) -> Array | Tensor:
+        """What `merge` gives, added up."""
+        made = self.merge(block)
+        return made.values(block) if isinstance(made, Onto) else made
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from langmerge.merging.block import Block, TaskVector
 from langmerge.merging.elements import Array
 from langmerge.merging.fused import loops
 from langmerge.merging.gathers import Gather, Scope
-from langmerge.merging.kernels.base import Context, Kernel, Make, base_of, task_vectors_of
+from langmerge.merging.kernels.base import Context, Kernel, Make, Onto, base_of, task_vectors_of
 from langmerge.merging.kernels.multi_task import multi_task_vector
 from langmerge.merging.kernels.order import OrderStatistics
 from langmerge.merging.kernels.variances import Variances
@@ -97,9 +97,9 @@ def _ram(recipe: Recipe, context: Context) -> Kernel:
 def _magmax(recipe: Recipe, context: Context) -> Kernel:
     base, vectors, scale = base_of(recipe), task_vectors_of(recipe), recipe.parameters["scale"]
 
-    def merge(block: Block) -> Tensor:
+    def merge(block: Block) -> Onto:
         chosen = block.shared(("magmax", tuple(vectors)), lambda: choices.magmax(_deltas(vectors)(block)))
-        return torch.add(block.value(base), chosen, alpha=scale)
+        return Onto(base, chosen, scale)
 
     return Kernel(merge)
 
@@ -113,9 +113,9 @@ def _consensus(recipe: Recipe, context: Context) -> Kernel:
     vector, gathers = multi_task_vector(recipe, context)
     rule = parameters["k"], parameters["mask_scale"], parameters["convention"]
 
-    def merge(block: Block) -> Tensor:
+    def merge(block: Block) -> Onto:
         kept = choices.consensus(_deltas(vectors)(block), vector(block), *rule)
-        return torch.add(block.value(base), kept, alpha=parameters["scale"])
+        return Onto(base, kept, parameters["scale"])
 
     return Kernel(merge, gathers)
 
@@ -261,9 +261,9 @@ def _pcb(recipe: Recipe, context: Context) -> Kernel:
         ),
     )
 
-    def merge(block: Block) -> Tensor:
+    def merge(block: Block) -> Onto:
         merged = choices.pcb(_deltas(vectors)(block), scores(block), [values[0] for values in order.values])
-        return torch.add(block.value(base), merged, alpha=parameters["scale"])
+        return Onto(base, merged, parameters["scale"])
 
     return Kernel(merge, (extremes, means, order))
 
@@ -302,10 +302,10 @@ def _released_pcb(recipe: Recipe, context: Context) -> Kernel:
         ),
     )
 
-    def merge(block: Block) -> Tensor:
+    def merge(block: Block) -> Onto:
         thresholds, largest = zip(*order.values, strict=True)
         merged = choices.released_pcb(*clamped_and_scores(block), thresholds, largest)
-        return torch.add(block.value(base), merged, alpha=parameters["scale"])
+        return Onto(base, merged, parameters["scale"])
 
     return Kernel(merge, (limits, order))
 

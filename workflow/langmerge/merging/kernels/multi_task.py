@@ -35,7 +35,7 @@ def multi_task_vector(recipe: Recipe, context: Context) -> tuple[Callable[[Block
     kernel = task_vectors.KERNELS["ties"](ties, context)
 
     def elected(block: Block) -> Tensor:
-        return Elements.of(kernel.merge(block)).tensor - block.value(base)
+        return Elements.of(kernel.values(block)).tensor - block.value(base)
 
     return _shared(("ties", tuple(vectors), density, kernel.gathers), elected), kernel.gathers
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from langmerge.merging.block import Block, TaskVector
-from langmerge.merging.kernels.base import Context, Kernel, Make, base_of
+from langmerge.merging.kernels.base import Context, Kernel, Make, Onto, base_of
 from langmerge.merging.lazy import torch
 from langmerge.merging.methods import spectral, wudi
 from langmerge.merging.methods.averages import normalized, weighted_sum
@@ -47,12 +47,12 @@ def _kernel(recipe: Recipe, context: Context, matrices: Merged, mean: Sequence[f
     def whole(tensor: str) -> bool:
         return _takes_part(tensor, context.tensors[tensor], parameters["embeddings"] == "spectral")
 
-    def merge(block: Block) -> Tensor:
+    def merge(block: Block) -> Onto:
         if whole(block.tensor):
             merged = block.shared(key, lambda: matrices(block).reshape(-1))
         else:
             merged = weighted_sum([block.delta(TaskVector(model, base)) for model in recipe.models], mean)
-        return block.value(base).add(merged, alpha=parameters["scale"])
+        return Onto(base, merged, parameters["scale"])
 
     return Kernel(merge, whole=whole)
 

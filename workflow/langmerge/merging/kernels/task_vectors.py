@@ -21,14 +21,14 @@ from langmerge.merging.elements import Array
 from langmerge.merging.fused import loops
 from langmerge.merging.fused.library import Vector
 from langmerge.merging.gathers import Gather, MajoritySign, Scope, Selection
-from langmerge.merging.kernels.base import Context, Kernel, Make, base_of
+from langmerge.merging.kernels.base import Context, Kernel, Make, Onto, base_of
 from langmerge.merging.lazy import torch
 from langmerge.merging.methods import task_vectors
 from langmerge.merging.methods.averages import normalized, weighted_sum
 from langmerge.merging.randomness import below
 from langmerge.merging.ranks import row_ranks
 from langmerge.merging.recipe import Recipe
-from langmerge.merging.selection import BandEdge, Share, Trim
+from langmerge.merging.shares import BandEdge, Share, Trim
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -295,13 +295,11 @@ def _kernel(
     recipe: Recipe, key: tuple, vectors: list[Sparse], gathers: tuple[Gather, ...], merged: Callable[[Block], Any]
 ) -> Kernel:
     """base + scale x merged; recipes that differ in scale alone share `merged`."""
-    base, scale, weights = base_of(recipe), recipe.parameters["scale"], recipe.weights
-    shared = (*key, tuple(vector.key for vector in vectors), tuple(weights))
+    base, scale = base_of(recipe), recipe.parameters["scale"]
+    shared = (*key, tuple(vector.key for vector in vectors), tuple(recipe.weights))
 
-    def merge(block: Block) -> Array | Tensor:
-        if loops.usable(block.device):
-            return loops.onto(block, base, block.shared(shared, partial(merged, block)), scale)
-        return torch.add(block.value(base), block.shared(shared, partial(merged, block)), alpha=scale)
+    def merge(block: Block) -> Onto:
+        return Onto(base, block.shared(shared, partial(merged, block)), scale)
 
     return Kernel(merge, tuple(dict.fromkeys((*(g for vector in vectors for g in vector.gathers), *gathers))))
 

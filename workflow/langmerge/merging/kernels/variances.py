@@ -17,7 +17,7 @@ from langmerge.merging.gathers import Gather
 from langmerge.merging.histograms import LOW_BITS, Histogram, magnitude_of
 from langmerge.merging.lazy import torch
 from langmerge.merging.methods import choices
-from langmerge.merging.selection import Cut
+from langmerge.merging.shares import Cut
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -40,7 +40,8 @@ def claims_table(findings: list[Finding], source: str) -> Table:
         "findings",
         "Findings",
         f"{source} Brackets: 95 % bootstrap intervals. Reproduced: the interval excludes the opposite; not reproduced: "
-        "it lies on the other side; inconclusive: neither.",
+        "it lies on the other side; inconclusive: neither. Numbers without an interval (counts, identities, costs "
+        "measured once or with their range) decide by themselves, a range as a whole.",
         ["", "Claim", "Measured here", "Verdict"],
         [cells(row) for row in rows],
         pd.DataFrame(rows, columns=["id", "claim", "measured", "verdict"]),

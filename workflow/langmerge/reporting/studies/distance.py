@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from typing import Any
 
 import numpy as np
 
@@ -33,13 +34,14 @@ from langmerge.reporting.studies.distance_tables import (
 from langmerge.reporting.studies.results import LanguageResults, Samples
 from langmerge.reporting.studies.tables import cost_table, counted, method_label, model_table, notes
 from langmerge.reporting.table import Table
+from langmerge.reporting.tables_harness import harness_table
 
 
 def findings_table(findings: list[Finding], weighed: bool) -> Table:
     """The findings; what the verdicts mean here. ``weighed``: whether the base's languages were given weights."""
     table = claims_table(findings, "Claims of our own.")
     caption = (
-        "Claims of our own; D9, D10 and the split in D5 were put after a look at results. "
+        "Claims of our own; the split in D5, like D9 and D10, was put after a look at results. "
         + (
             "The base's text is weighted so that all languages are known equally well: put after one set-up had "
             "failed D1. "
@@ -59,6 +61,19 @@ def findings_table(findings: list[Finding], weighed: bool) -> Table:
 def heading(title: str, finding: Finding, short: Mapping[str, str]) -> str:
     """A title with what was found, where the finding's verdict has words for it."""
     return f"{title}: {short[finding.verdict]}" if finding.verdict in short else title
+
+
+def of_real_text(corpus: Mapping[str, Any], kinds: Set[str]) -> str:
+    """What the transforms of real text are, those among ``kinds``; empty for the embedded corpus."""
+    made = {
+        "lexicon": "invented words are a cipher of letters (vowels for vowels, consonants for consonants)",
+        "order": "another order is the words between two punctuation marks in reverse",
+        "script": "another script is another letter for each",
+    }
+    if corpus["kind"] == "embedded":
+        return ""
+    chosen = "; ".join(text for kind, text in made.items() if kind in kinds)
+    return f" The text is real: {chosen}. Removing agreement takes morphology, and is left out."
 
 
 def _order(evidence: Evidence) -> list[int]:
@@ -128,15 +143,16 @@ def compose(results: LanguageResults) -> Document:
             ),
             told,
         ),
+        Section("Tasks of lm-evaluation-harness", given(harness_table(results.folders))),
         Section("Findings", given(findings_table(findings, bool(results.study["weights"])))),
         Section("Cost and models", given(cost_table(results), model_table(results), notes(results))),
     ]
     kinds = ", ".join(KINDS[kind].lower() for kind in evidence.distances)
     question = (
         f"Real languages that are farther apart also differ in how hard they are. Here {codes[0]} and "
-        f"{len(codes) - 1} transforms of it differ in {kinds} and in nothing else: same meanings, same amount "
-        "of text. A base model learnt all of them; a specialist was trained for each, and every pair was "
+        f"{len(codes) - 1} transforms of it differ in {kinds} and in nothing else: the same meanings in as many "
+        "sentences. A base model learnt all of them; a specialist was trained for each, and every pair was "
         f"merged in weight space ({seeds} seed{'s' if seeds != 1 else ''}). Which kind of distance makes "
-        "merging fail, and what tells beforehand?"
+        "merging fail, and what tells beforehand?" + of_real_text(results.study["corpus"], set(evidence.distances))
     )
     return Document(results.study["title"], question, [s for s in sections if s.blocks], findings)

@@ -15,10 +15,11 @@ from langmerge.reporting.studies.claims import untestable
 from langmerge.reporting.studies.distance_evidence import Evidence
 from langmerge.reporting.studies.distance_figures import NAMES, side_name
 from langmerge.reporting.studies.distance_measures import BEFORE, INTERACTION
-from langmerge.reporting.studies.distance_tables import SIGNIFICANT, estimate, p_text
+from langmerge.reporting.studies.distance_tables import SIGNIFICANT, estimate
 from langmerge.reporting.studies.tables import method_label
-from langmerge.reporting.table import interval, number
+from langmerge.reporting.table import interval, number, p_words
 
+AFTERWARDS = "(Put after a look at results)"
 MARGIN = 0.05  # a language is as hard as another if its bits differ by less than this share
 
 
@@ -50,8 +51,7 @@ def verdict(side: float, low: float, high: float, p: float = 0.0) -> str:
 
 
 def answer(evidence: Evidence) -> list[str]:
-    """What was found, in two sentences: what costs where the moderator is alike and apart, and what tells. Else "
-    "none."""
+    """What was found, in two sentences: what costs where the moderator is alike and apart, what tells; else none."""
     table, by = evidence.conditional, evidence.moderator
     if table is None or by is None or not np.isfinite(table.low).all():
         return []
@@ -69,17 +69,18 @@ def answer(evidence: Evidence) -> list[str]:
     others = evidence.pairs[~evidence.pairs.twins]
     kept = others.groupby(others[by] > 0).retention.mean()
     sentences = [
-        f"Where two languages are alike in {name}, a full difference in another kind changes the retention of their "
-        f"merge by: {clear('same')}. Where they are not: {clear('other')}; their merges keep "
-        f"{number(float(kept[True]), 2)} on average, those of pairs alike {number(float(kept[False]), 2)}."
+        f"The kind that changes most what the others do is {name}. Where two languages are alike in it, a full "
+        f"difference in another kind changes the retention of their merge by: {clear('same')}. Where they are not: "
+        f"{clear('other')}; their merges keep {number(float(kept[True]), 2)} on average, those of pairs "
+        f"alike {number(float(kept[False]), 2)}."
     ]
     if evidence.foresight is not None:
         before = evidence.foresight[evidence.foresight.before]
         alike, all_pairs = (before[column] < SIGNIFICANT for column in ("alike_p", "p_max"))
         sentences.append(
             f"Of {len(before)} measures taken before merging, {int(alike.sum())} rank the pairs alike in {name} "
-            f"(best |ρ| {number(float(before.alike_rho.abs().max()), 2)}) and {int(all_pairs.sum())} all pairs "
-            f"(best |ρ| {number(float(before.rho.abs().max()), 2)})."
+            f"better than chance (best |ρ| {number(float(before.alike_rho.abs().max()), 2)}) and "
+            f"{int(all_pairs.sum())} all pairs (best |ρ| {number(float(before.rho.abs().max()), 2)})."
         )
     return [" ".join(sentences)]
 
@@ -131,12 +132,12 @@ def ranked_kinds(evidence: Evidence, method: str | None = None) -> pd.DataFrame:
 
 def every_kind_hurts(evidence: Evidence) -> Finding:
     """ours-D3: slopes beside the others."""
-    claim = "Every kind of distance lowers what a merge keeps, at equal difficulty."
+    claim = "Every kind of distance lowers what a merge keeps."
     table = ranked_kinds(evidence)
     if not np.isfinite(table.together).all():
         return untestable("ours-D3", claim, "more languages, so that the kinds can be told apart")
     measured = "change of retention at full distance beside the other kinds: " + "; ".join(
-        f"{NAMES[row.kind].lower()} {estimate(row.together, row.low, row.high)} (p {_p(row.p_holm)})"
+        f"{NAMES[row.kind].lower()} {estimate(row.together, row.low, row.high)} ({p_words(row.p_holm)})"
         for row in each(table)
     )
     verdicts = {verdict(-1, row.low, row.high, row.p_holm) for row in each(table)}
@@ -154,8 +155,8 @@ def one_kind_is_worst(evidence: Evidence) -> Finding:
     gap, low, high = measures.contrast(evidence.outcome(evidence.methods[0]), evidence.distances, first, second)
     seeds = [min(list(evidence.distances), key=found.__getitem__) for found in evidence.slopes_by_seed().values()]
     measured = (
-        f"{NAMES[first].lower()} costs most, {NAMES[second].lower()} is next: difference {estimate(gap, low, high)}; "
-        f"{NAMES[first].lower()} costs most in {seeds.count(first)} of {len(seeds)} seeds"
+        f"{NAMES[first].lower()} costs most here, {NAMES[second].lower()} is next: difference "
+        f"{estimate(gap, low, high)}; {NAMES[first].lower()} costs most in {seeds.count(first)} of {len(seeds)} seeds"
     )
     return Finding("ours-D4", claim, measured, verdict(-1, low, high))
 
@@ -173,12 +174,16 @@ def kinds_interact(evidence: Evidence) -> Finding:
     shares = [dyads.explained(outcome, factors) for factors in (evidence.distances, both)]
     measured = (
         f"each two kinds at once change retention by {estimate(one.together, one.low, one.high)} against their sum "
-        f"(p {_p(one.p)}); R² is {number(shares[0], 2)} without and {number(shares[1], 2)} with it"
+        f"({p_words(one.p)}); R² is {number(shares[0], 2)} without and {number(shares[1], 2)} with it"
     )
     if evidence.conditional is not None and evidence.moderator is not None:
         apart = dyads.explained(outcome, measures.split(evidence.distances, evidence.moderator))
-        measured += f"; most of it is {NAMES[evidence.moderator].lower()} (R² {number(apart, 2)}): " + "; ".join(
-            f"{side_name(row.name_)} {estimate(row.slope, row.low, row.high)} (p {_p(row.p_holm)})"
+        measured += (
+            f"; the other kinds split by {NAMES[evidence.moderator].lower()} alone, which explains most on these data, "
+            f"R² {number(apart, 2)}: "
+        )
+        measured += "; ".join(
+            f"{side_name(row.name_)} {estimate(row.slope, row.low, row.high)} ({p_words(row.p_holm)})"
             for row in each(evidence.conditional.rename(columns={"name": "name_"}))
             if "/" in row.name_
         )
@@ -194,8 +199,8 @@ def something_foresees(evidence: Evidence) -> Finding:
         return untestable("ours-D6", claim, "diagnoses of pairs")
     best = before.iloc[0]
     measured = (
-        f"best of {len(before)}: {BEFORE[best['name']]}, ρ = {estimate(best.rho, best.low, best.high)} (p corrected "
-        f"{_p(best.p_max)}), Q² for a language left out {number(best.q2, 2)}; "
+        f"best of {len(before)}: {BEFORE[best['name']]}, ρ = {estimate(best.rho, best.low, best.high)} (corrected "
+        f"{p_words(best.p_max)}), Q² for a language left out {number(best.q2, 2)}; "
         f"{int((before.p_max < SIGNIFICANT).sum())} of {len(before)} are significant; retention itself repeats "
         f"over seeds with ρ = {number(evidence.repeats, 2)}"
     )
@@ -212,32 +217,34 @@ def beyond_the_kinds(evidence: Evidence) -> Finding:
     best = before.iloc[int(np.argmax(before.partial.abs()))]
     known = dyads.foretold(evidence.outcome(evidence.methods[0]), evidence.known)
     measured = (
-        f"largest partial correlation beside the kinds: {BEFORE[best['name']]}, {number(best.partial, 2)} (p Holm "
-        f"{_p(best.partial_p)}); the kinds alone foretell Q² = {number(known, 2)} for a language left out"
+        f"largest partial correlation beside the kinds: {BEFORE[best['name']]}, {number(best.partial, 2)} (Holm's "
+        f"{p_words(best.partial_p)}); the kinds alone foretell Q² = {number(known, 2)} for a language left out"
     )
     return Finding("ours-D7", claim, measured, verdict(best.partial, best.partial, best.partial, best.partial_p))
 
 
 def methods_agree(evidence: Evidence) -> Finding:
-    """ours-D8: rank correlation of two methods' retention over pairs."""
-    claim = "The same pairs merge badly whatever the method."
+    """ours-D8: rank correlation of two methods' retention over pairs, by its interval and its permutation p."""
     if len(evidence.methods) < 2:
-        return untestable("ours-D8", claim, "pairs merged by two methods")
+        return untestable("ours-D8", "Pairs that merge worse by one method do so by another.", "merges by two methods")
     first, second = evidence.methods[:2]
+    claim = f"Pairs that merge worse by {method_label(first)} merge worse by {method_label(second)}."
     orders = dyads.relabelings(len(evidence.results.languages), measures.PERMUTATIONS, evidence.seed)
     found = dyads.correlations(evidence.outcome(first), {second: evidence.outcome(second)}, orders).iloc[0]
+    low, high = measures.rho_interval(evidence.outcome(first), evidence.outcome(second))
     order = ", ".join(NAMES[kind].lower() for kind in ranked_kinds(evidence, second).kind)
     measured = (
         f"retention by {method_label(first)} and {method_label(second)} correlate with ρ = "
-        f"{number(found.rho, 2)} over pairs (p {_p(found.p)}); by {method_label(second)} the kinds rank, most "
-        f"harmful first: {order}"
+        f"{estimate(found.rho, low, high)} over pairs ({p_words(found.p)}); by {method_label(second)} the kinds "
+        f"rank, most harmful first: {order}"
     )
-    return Finding("ours-D8", claim, measured, verdict(1, found.rho, found.rho, found.p))
+    return Finding("ours-D8", claim, measured, verdict(1, low, high, found.p))
 
 
 def farthest_is_not_worst(evidence: Evidence) -> Finding:
     """ours-D9: differing in all kinds but the moderator, against differing in all; both from the split regression."""
-    claim = "The most distant pairs are not the worst: pairs that share one thing and differ in all else keep less."
+    claim = f"{AFTERWARDS} The most distant pairs are not the worst: pairs that share one thing and differ in all else "
+    claim += "keep less."
     if evidence.moderator is None:
         return untestable("ours-D9", claim, "more languages, so that the kinds can be told apart")
     outcome, by = evidence.outcome(evidence.methods[0]), evidence.moderator
@@ -263,20 +270,17 @@ def something_foresees_among_alike(evidence: Evidence) -> Finding:
     """ours-D10: as D6, over the pairs alike in the moderator, languages permuted within its sides."""
     table, by = evidence.foresight, evidence.moderator
     name = NAMES[by].lower() if by else ""
-    claim = f"Among pairs alike in {name or 'one kind'}, a measure taken before merging tells which will merge badly."
+    claim = f"{AFTERWARDS} Among pairs alike in {name or 'one kind'}, a measure taken before merging tells which will "
+    claim += "merge badly."
     if table is None or not by or not np.isfinite(table[table.before].alike_rho).any():
         return untestable("ours-D10", claim, "diagnoses of pairs that are alike and apart in one kind")
     before = table[table.before].sort_values("alike_rho", key=abs, ascending=False)
     best, clear = before.iloc[0], before[before.alike_p < SIGNIFICANT]
     measured = (
         f"best of {len(before)}: {BEFORE[best['name']]}, ρ = "
-        f"{estimate(best.alike_rho, best.alike_low, best.alike_high)} (p corrected {_p(best.alike_p)}), against "
+        f"{estimate(best.alike_rho, best.alike_low, best.alike_high)} (corrected {p_words(best.alike_p)}), "
+        f"against "
         f"{number(best.rho, 2)} over all pairs; {len(clear)} of {len(before)} are significant"
     )
     found = verdict(best.alike_rho, best.alike_low, best.alike_high, best.alike_p)
     return Finding("ours-D10", claim, measured, found)
-
-
-def _p(p: float) -> str:
-    text = p_text(p)
-    return text if text.startswith("<") else f"= {text}"

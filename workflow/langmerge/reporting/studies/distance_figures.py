@@ -88,8 +88,8 @@ def effect_figure(effects: pd.DataFrame, by_seed: Mapping[int, Mapping[str, floa
         "effects",
         "Effect of each kind of distance",
         f"Slopes over pairs, mean of {len(by_seed)} seeds: of the kind alone, and beside the others "
-        "(regression). Bars: 95 % jackknife intervals over languages. Interaction: slope of the sum of the "
-        "products of every two kinds, beside all kinds.",
+        "(regression; ticks: single seeds). Bars: 95 % jackknife intervals over languages. Interaction: slope of the "
+        "sum of the products of every two kinds, beside all kinds.",
         settle(drawing),
     )
 
@@ -118,7 +118,7 @@ def conditional_figure(table: pd.DataFrame | None, moderator: str | None) -> Fig
         ax.errorbar(here.slope, y, xerr=ends, linestyle="", elinewidth=1, label=label, **look)
     ax.axvline(0, color="0.4", linewidth=0.8)
     ax.set_yticks(range(len(kinds)), [NAMES[kind] for kind in kinds])
-    ax.invert_yaxis()
+    ax.set_ylim(len(kinds) - 0.5, -0.5)
     ax.set_xlabel("change of retention at full distance")
     drawing.legend(loc="outside lower center", ncols=2)
     own = {column: float(rows[column][moderator]) for column in ("slope", "low", "high")}
@@ -151,7 +151,7 @@ def pair_figure(outcome: np.ndarray, names: list[str], methods: str) -> Figure:
     return Figure(
         "pairs",
         "What the merge of each pair keeps",
-        f"Retention of the {methods} merge: (base - merge) / (base - specialist) in bits per byte, mean of "
+        f"Retention of the {methods} merge: (base − merge) / (base − specialist) in bits per byte, mean of "
         "both languages and seeds; 1: all of what the specialists gained over the base, 0: none. Languages "
         "are named by what they changed, in groups by the kind that splits the others best.",
         settle(drawing),
@@ -207,6 +207,7 @@ def scatter_figure(pairs: pd.DataFrame, measures: Mapping[str, str], moderator: 
             if chosen.any():
                 look.setdefault("marker", MARKERS[place - 1])
                 ax.scatter(pairs[measure][chosen], pairs.retention[chosen], label=label, linewidth=0, **look)
+        ax.locator_params(axis="x", nbins=4)
         ax.set_xlabel(measures[measure])
     axes[0, 0].set_ylabel(RETENTION)
     handles, names = axes[0, 0].get_legend_handles_labels()

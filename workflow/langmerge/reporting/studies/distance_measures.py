@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from langmerge import transforms
 from langmerge.corpora.grammar.transform import transform_distance
 from langmerge.evaluation.significance import holm
 from langmerge.reporting.load import each, read_statistics
@@ -58,12 +59,21 @@ SIDES = {
 
 def kinds(results: LanguageResults) -> dict[str, np.ndarray]:
     """By kind of distance the matrix over the study's languages; only the kinds in which some differ."""
-    codes, folder = results.languages, Path(results.study["corpus"]["grammar"]) / "languages"
+    codes, corpus = results.languages, results.study["corpus"]
     found = {kind: np.zeros((len(codes), len(codes))) for kind in KINDS}
     for i, j in itertools.combinations(range(len(codes)), 2):
-        for kind, value in transform_distance(codes[i], codes[j], folder).items():
+        for kind, value in kinds_between(codes[i], codes[j], corpus).items():
             found[kind][i, j] = found[kind][j, i] = value
     return {kind: matrix for kind, matrix in found.items() if matrix.any()}
+
+
+def kinds_between(a: str, b: str, corpus: Mapping[str, Any]) -> dict[str, float]:
+    """How far two languages of a corpus are apart: by its grammar's files, or by the names of real text's."""
+    if corpus["kind"] == "embedded":
+        return transform_distance(a, b, Path(corpus["grammar"]) / "languages")
+    one, two = (transforms.named(code, corpus["transforms"]["base"]) for code in (a, b))
+    assert one and two, (a, b)
+    return one.distance(two)
 
 
 def interaction(distances: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -137,7 +147,7 @@ def outcomes(results: LanguageResults, method: str) -> pd.DataFrame:
     """
     text = results.scores[(results.scores.task == TASK) & (results.scores.metric == METRIC)]
     score = {(row.key, row.language): row.score for row in each(text)}
-    key = {(row.seed, row.name): row.key for row in each(results.select(role="alone"))}
+    key = {(row.seed, row.name): row.key for row in each(results.select(role=["base", "specialist"]))}
     sizes = bytes_per_sentence(results)
     rows = []
     for merge in results.select(role="pair", method=method).to_dict("records"):
@@ -290,7 +300,7 @@ def foresight(
     after = {name: one for name, one in measures.items() if name in AFTER}
     table = pd.concat([dyads.correlations(outcome, group, orders) for group in (before, after) if group])
     table["before"] = table.name.isin(list(BEFORE))
-    intervals = {name: _rho_interval(outcome, one) for name, one in measures.items()}
+    intervals = {name: rho_interval(outcome, one) for name, one in measures.items()}
     table["low"] = table.name.map({name: low for name, (low, _) in intervals.items()})
     table["high"] = table.name.map({name: high for name, (_, high) in intervals.items()})
     if moderator:
@@ -351,7 +361,7 @@ def _among(
     """Rank correlations over the pairs alike."""
     orders = dyads.relabelings_within(sides, PERMUTATIONS, seed)
     found = pd.concat([dyads.correlations(outcome, group, orders, alike) for group in (before, after) if group])
-    ends = {name: _rho_interval(outcome, one, alike) for name, one in {**before, **after}.items()}
+    ends = {name: rho_interval(outcome, one, alike) for name, one in {**before, **after}.items()}
     return pd.DataFrame(
         {
             "name": found.name,
@@ -363,7 +373,9 @@ def _among(
     )
 
 
-def _rho_interval(outcome: np.ndarray, measure: np.ndarray, among: np.ndarray | None = None) -> tuple[float, float]:
+def rho_interval(outcome: np.ndarray, measure: np.ndarray, among: np.ndarray | None = None) -> tuple[float, float]:
+    """95 % jackknife interval of Spearman's ρ over pairs (those ``among``), languages left out, cut off at -1 and 1."""
+
     def rho(kept: np.ndarray) -> np.ndarray:
         cut = np.ix_(kept, kept)
         return np.asarray(dyads.spearman(outcome[cut], measure[cut], None if among is None else among[cut]))

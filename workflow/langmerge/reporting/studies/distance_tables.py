@@ -8,16 +8,9 @@ import pandas as pd
 from langmerge.reporting.samples import Sample
 from langmerge.reporting.studies.distance_figures import NAMES
 from langmerge.reporting.studies.distance_measures import AFTER, BEFORE
-from langmerge.reporting.table import Cell, Table, cells, interval, number
+from langmerge.reporting.table import Cell, Table, cells, interval, number, p_text
 
 SIGNIFICANT = 0.05
-
-
-def p_text(p: float) -> str:
-    """A p-value in print."""
-    if not np.isfinite(p):
-        return "–"
-    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def estimate(value: float, low: float, high: float, decimals: int = 2) -> str:
@@ -46,7 +39,7 @@ def difficulty_table(found: pd.DataFrame, names: dict[str, str], counted: str) -
     return Table(
         "difficulty",
         "Difficulty of the languages",
-        f"Bits per sentence (test sentences are translations of each other), {counted}, with 95 % bootstrap "
+        f"Bits per sentence (the same test sentences in every language), {counted}, with 95 % bootstrap "
         "intervals over sentences: base, specialist, what the specialist gained, and how its score differs "
         "from the first language's specialist's. Bytes: of a mean sentence; bits/byte: the specialist's.",
         columns,
@@ -124,7 +117,8 @@ def foresight_table(table: pd.DataFrame, kinds_q2: float, repeats: float, split:
         f"Beyond kinds: partial correlation of ranks beside the kinds of distance{by}, p by double "
         "semi-partialling, Holm. Q²: variance foretold, from the measure, for the pairs of a language left out; "
         f"the kinds of distance have {number(kinds_q2, 2)}. Below the line: measures that need the merged weights, "
-        f"on other sentences. Between seeds retention itself correlates with ρ = {number(repeats, 2)}.",
+        f"on other sentences. Bold: p < {SIGNIFICANT}. Between seeds retention itself correlates with ρ = "
+        f"{number(repeats, 2)}.",
         ["measure", "ρ", "p", *([alike, "p"] if split else []), "beyond kinds", "p", "Q²"],
         rows,
         table,

@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from langmerge import jackknife as shared
+
 Matrices = Mapping[str, np.ndarray]  # by name [n, n]
 TINY = 1e-10  # share of its sum of squares below which a residual is rounding
 
@@ -138,8 +140,7 @@ def _basis(design: np.ndarray) -> np.ndarray:
 
 
 def ranks(matrix: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
-    """The matrix with the ranks of its pairs (of those ``among``, else 0) in place of their values; ties share "
-    "theirs."""
+    """The matrix with the ranks of its pairs (of those ``among``, else 0) in place of values; ties share theirs."""
     chosen = _chosen(matrix, among)
     values = np.zeros(chosen.shape)
     values[chosen] = stats.rankdata(upper(matrix)[chosen])
@@ -198,18 +199,16 @@ def _standard(values: np.ndarray) -> np.ndarray:
 def jackknife(statistic: Callable[[np.ndarray], np.ndarray], n: int) -> tuple[np.ndarray, np.ndarray]:
     """95 % interval of a statistic of n objects' pairs: (low, high), each of the statistic's shape.
 
-    ``statistic`` takes the indices of the objects that are kept. One object is left out at a time (Quenouille 1956;
-    Tukey 1958): se² = (n - 1)/n Σ (θ_i - mean θ)², with the quantile of Student's t at n - 1. Unbiased to first order
-    for what is due to objects; for noise of single pairs se² is twice too large, so the interval errs towards too wide.
-    NaN where leaving one out leaves the statistic undefined.
+    ``statistic`` takes the indices of the objects that are kept: one is left out at a time
+    (:func:`langmerge.jackknife.interval`). Unbiased to first order for what is due to objects; for noise of single
+    pairs the variance is twice too large, so the interval errs towards too wide. NaN where leaving one out leaves the
+    statistic undefined, and for fewer than four objects, without one of which there are fewer than three pairs.
     """
     whole = np.asarray(statistic(np.arange(n)), dtype=float)
     if n < 4:
         return np.full(whole.shape, np.nan), np.full(whole.shape, np.nan)
     left_out = np.array([statistic(np.delete(np.arange(n), k)) for k in range(n)], dtype=float)
-    error = np.sqrt((n - 1) / n * ((left_out - left_out.mean(0)) ** 2).sum(0))
-    reach = stats.t.ppf(0.975, n - 1) * error
-    return whole - reach, whole + reach
+    return shared.interval(whole, left_out)
 
 
 def without(kept: np.ndarray, factors: Matrices) -> dict[str, np.ndarray]:

@@ -11,14 +11,16 @@ import numpy as np
 from langmerge.reporting.document import Document, Section, given
 from langmerge.reporting.findings import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Finding, verdict
 from langmerge.reporting.load import each
-from langmerge.reporting.samples import Sample, mean
+from langmerge.reporting.samples import Sample, mean, ratio
 from langmerge.reporting.studies import growth_figures as figures
 from langmerge.reporting.studies import growth_tables as tables
 from langmerge.reporting.studies.claims import claims_in_words, claims_table, untestable
-from langmerge.reporting.studies.growth_measures import LABELS, SMALL, TEXT, Measures, with_roles
+from langmerge.reporting.studies.growth_measures import LABELS, SMALL, TEXT, Measures
+from langmerge.reporting.studies.phenomena import phenomena_table, rows_of_growth
 from langmerge.reporting.studies.results import MAIN, METRICS, LanguageResults, Samples
 from langmerge.reporting.studies.tables import cost_table, method_label, model_table, notes, words
 from langmerge.reporting.table import interval, number, si
+from langmerge.reporting.tables_harness import harness_table
 
 METRIC = MAIN[TEXT]
 PARTED = 0.1  # copies whose difference is so small a share of what noise makes of it count as copies still
@@ -37,7 +39,7 @@ def find(measures: Measures) -> list[Finding]:
         grown_merges_better(measures),
         more_is_worse(measures),
         methods_differ(measures),
-        linear_is_arithmetic(measures),
+        *([linear_is_arithmetic(measures)] if {LINEAR, ARITHMETIC} <= set(measures.methods) else []),
         copies_stay_copies(measures),
     ]
     return [replace(one, measured=one.measured[:1].upper() + one.measured[1:]) for one in found]
@@ -80,6 +82,8 @@ def clone_is_equal(measures: Measures) -> Finding:
     if costs.empty or "relative_logit_difference" not in costs or not found:
         return untestable("P3-1", claim, "a cloned model and its source, both scored")
     grown = costs[costs.relative_logit_difference.notna()]
+    if not grown.preserves.all():
+        return untestable("P3-1", claim, "ways of growing that preserve the function: `hyperclone`, `identity`")
     relative, largest = grown.relative_logit_difference.max(), grown.max_logit_difference.max()
     measured = (
         f"largest difference of logits {largest:.1e} ({relative:.1e} of the largest logit) over {len(grown)} grown "
@@ -161,12 +165,23 @@ def growth_forgets_less(measures: Measures) -> Finding:
     losses = {setup: measures.forgetting(setup, measures.languages) for setup in measures.setups}
     gaps = {setup: losses[SMALL] - losses[setup] for setup in measures.grown}
     texts = [f"{LABELS[setup]} {words(loss, METRIC, signed=True)}" for setup, loss in losses.items()]
+    more = [f"{LABELS[setup]} {_estimate(losses[setup] - losses[SMALL])}" for setup in measures.grown]
 
     def gap(one: Measures) -> Sample:
         return mean(one.forgetting(SMALL, one.languages) - one.forgetting(s, one.languages) for s in one.grown)
 
-    measured = f"loss in {measures.pivot}, mean over specialists: {', '.join(texts)}{seeds(measures, gap)}"
+    measured = (
+        f"loss in {measures.pivot}, mean over specialists: {', '.join(texts)}; more than {LABELS[SMALL]}: "
+        f"{', '.join(more)}{seeds(measures, gap)}"
+    )
     return Finding("P3-3", claim, measured, verdict(*gaps.values()))
+
+
+def _estimate(difference: Sample, scale: float = 1.0, decimals: int = 3) -> str:
+    """A difference with its sign and interval; ``scale`` is 100 for shares."""
+    low, high = difference.interval
+    point = number(scale * difference.point, decimals, signed=True)
+    return f"{point} {interval(scale * low, scale * high, decimals)}"
 
 
 # ---- merges --------------------------------------------------------------------------------------------------------
@@ -214,11 +229,12 @@ def grown_merges_better(measures: Measures) -> Finding:
     for setup in measures.setups:
         share = kept(measures, setup)
         low, high = (100 * end for end in share.interval)
-        loss = mean(measures.size_loss(setup, method, max(measures.sizes)) for method in measures.methods)
-        texts.append(
-            f"{LABELS[setup]} {number(100 * share.point)} {interval(low, high)} % (loss {words(loss, METRIC)})"
-        )
-    measured = f"share of what specialists learnt that the merge of all keeps, mean over methods: {'; '.join(texts)}"
+        texts.append(f"{LABELS[setup]} {number(100 * share.point)} {interval(low, high)} %")
+    more = [f"{LABELS[s]} {_estimate(g, 100, 1)}" for s, g in zip(measures.grown, gaps, strict=True)]
+    measured = (
+        f"share of what specialists learnt that the merge of all keeps, mean over methods: {', '.join(texts)}; points "
+        f"more than {LABELS[SMALL]}: {', '.join(more)}"
+    )
     return Finding("P3-5", claim, measured + seeds(measures, gap), verdict(*gaps))
 
 
@@ -249,7 +265,7 @@ def more_is_worse(measures: Measures) -> Finding:
 
 
 def methods_differ(measures: Measures) -> Finding:
-    """P3-7: large means that the worst method loses more than twice what the best one does."""
+    """P3-7: large means that the worst method loses more than twice what the best one does: the ratio less 2."""
     claim = "Merge methods differ greatly: the worst loses more than twice what the best does."
     if len(measures.methods) < 2:
         return untestable("P3-7", claim, "merges by two methods")
@@ -262,19 +278,19 @@ def methods_differ(measures: Measures) -> Finding:
     for setup, by_method in losses.items():
         ordered = sorted(by_method, key=lambda name: by_method[name].point)
         best, worst = ordered[0], ordered[-1]
-        excess.append(by_method[worst] - by_method[best] - by_method[best])
+        times = ratio(by_method[worst], by_method[best])
+        excess.append(Sample(times.point - 2, times.draws - 2))
         texts.append(
-            f"{LABELS[setup]} {method_label(best)} {words(by_method[best], METRIC)} to {method_label(worst)} "
-            f"{words(by_method[worst], METRIC)}"
+            f"{LABELS[setup]} {method_label(worst)} {number(by_method[worst].point, 3)} bits/byte, "
+            f"{number(times.point, 2)} {interval(*times.interval, 2)} times {method_label(best)}'s "
+            f"{number(by_method[best].point, 3)}"
         )
     return Finding("P3-7", claim, f"loss of the merge of all: {'; '.join(texts)}", verdict(*excess))
 
 
 def linear_is_arithmetic(measures: Measures) -> Finding:
-    """P3-7b, arithmetic: base + mean(m - base) = mean(m)."""
+    """P3-7b, arithmetic: base + mean(m - base) = mean(m). Asked of studies that make both merges."""
     claim = "Normalised task arithmetic with equal weights is the linear merge."
-    if not {LINEAR, ARITHMETIC} <= set(measures.methods):
-        return untestable("P3-7b", claim, "both of these merges")
     found = []
     for setup, size in itertools.product(measures.setups, measures.sizes):
         other = measures.merges(setup, ARITHMETIC, size)
@@ -289,7 +305,7 @@ def linear_is_arithmetic(measures: Measures) -> Finding:
 
 def copies_stay_copies(measures: Measures) -> Finding:
     """Ours: a clone without noise, trained as the one with noise is."""
-    claim = "Copies without noise stay copies however long they are trained; noise parts them."
+    claim = "Copies without noise are still copies after the specialist's training; noise parts them."
     copies = measures.copies()
     if copies.empty:
         return untestable("G1", claim, "a clone without noise beside one with it (`control`)")
@@ -331,7 +347,6 @@ def compute_note(measures: Measures) -> list[str]:
 
 def compose(results: LanguageResults) -> Document:
     """The whole report; sections without content are left out."""
-    results = with_roles(results)
     measures = Measures(Samples(results))
     findings = find(measures)
     tasks = results.tasks
@@ -342,6 +357,7 @@ def compose(results: LanguageResults) -> Document:
             "Learning a language",
             given(
                 *(tables.final_table(measures, task) for task in tasks),
+                phenomena_table(measures.samples, rows_of_growth(measures)),
                 figures.curve_figure(measures),
                 compute_note(measures),
             ),
@@ -356,9 +372,11 @@ def compose(results: LanguageResults) -> Document:
                 *(tables.merge_table(measures, task) for task in tasks),
                 figures.number_figure(measures),
                 tables.size_table(measures, TEXT),
+                tables.subset_table(measures, TEXT),
                 figures.subset_figure(measures, best),
             ),
         ),
+        Section("Tasks of lm-evaluation-harness", given(harness_table(results.folders))),
         Section("Findings", given(claims_table(findings, "Claims P3 are those of arXiv 2512.10772, G1 is ours."))),
         Section(
             "Growth, cost and models",

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from langmerge.provenance import read_manifest
 from langmerge.reporting.load import read_table
 from langmerge.reporting.samples import Sample, mean, retention
-from langmerge.reporting.studies.results import MAIN, LanguageResults, Samples, gain
+from langmerge.reporting.studies.results import MAIN, Samples, gain
 
 TEXT = "text"
 SMALL = "1x"
@@ -32,25 +31,6 @@ class Point:
     flops: float
     total: float
     systems: tuple[str, ...]
-
-
-def with_roles(results: LanguageResults) -> LanguageResults:
-    """Results whose systems have the roles and details that the plan gave them, read from the specs of the sweeps.
-
-    The report's own spec leaves them out: they are too many for a command line. A sweep is called after its setup,
-    its further pieces ``<setup>.<number>``.
-    """
-    systems = []
-    for place, folder in results.folders.items():
-        if not place.startswith("sweeps/"):
-            continue
-        sweep = place.removeprefix("sweeps/")
-        seed, _, title = sweep.partition("/")
-        for entry in read_manifest(folder)["spec"]["merges"]:
-            head = {"key": f"{sweep}/{entry['name']}", "name": entry["name"], "role": entry["role"]}
-            head |= {"group": title.partition(".")[0], "seed": int(seed.removeprefix("seed"))}
-            systems.append(head | entry["details"])
-    return replace(results, systems=pd.DataFrame(systems))
 
 
 class Measures:

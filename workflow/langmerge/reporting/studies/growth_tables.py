@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from langmerge.reporting.samples import Sample
 from langmerge.reporting.studies.growth_measures import LABELS, TEXT, Measures
 from langmerge.reporting.studies.results import DECIMALS, MAIN, METRICS, TASKS
-from langmerge.reporting.studies.tables import counted, everywhere, method_label, score_table
+from langmerge.reporting.studies.tables import counted, everywhere, measure_words, method_label, score_table
 from langmerge.reporting.table import Cell, Table, cells, interval, number, si
 
+COPIES = "copy_difference"
 Rows = dict[str, Mapping[str, Sequence[str]]]
 
 
@@ -22,7 +25,8 @@ def growth_table(measures: Measures) -> Table | None:
     costs = measures.results.costs
     if costs.empty or "max_logit_difference" not in costs:
         return None
-    grown = costs[costs.max_logit_difference.notna()]
+    # Ways that lay no copies beside each other, as stacking does, measure no difference of them
+    grown = costs[costs.max_logit_difference.notna()].assign(**({} if COPIES in costs else {COPIES: np.nan}))
     rows = [
         cells(
             [
@@ -32,19 +36,21 @@ def growth_table(measures: Measures) -> Table | None:
                 si(one["parameters"], 2),
                 f"{one['max_logit_difference']:.1e}",
                 f"{one['relative_logit_difference']:.1e}",
-                f"{one['symmetry']}, {number(one['copy_difference'], 2)}",
+                "yes" if one["preserves"] else "no",
+                str(one["symmetry"]) + (f", {number(one[COPIES], 2)}" if pd.notna(one[COPIES]) else ""),
             ]
         )
         for one in grown.to_dict("records")
     ]
-    columns = ["model", "seed", "parameters", "grown", "max |Δ logit|", "relative", "symmetry"]
+    columns = ["model", "seed", "parameters", "grown to", "max |Δ logit|", "relative", "promised", "symmetry"]
     caption = (
-        "Before any training, on random tokens in fp32. Symmetry: whether copies in the clone are equal (kept: then "
+        "Before any training, on random tokens in fp32. Promised: whether this way of growing preserves the source's "
+        "function. Symmetry: whether copies in the clone are equal (kept: then "
         "they get equal gradients, and training never tells them apart), and by how much they differ relative to the "
-        "weights."
+        "weights; none: there are no copies side by side."
     )
     kept = ["name", "seed", "parameters_before", "parameters", "max_logit_difference", "relative_logit_difference"]
-    return Table("growth", "Growth", caption, columns, rows, grown[[*kept, "symmetry", "copy_difference"]])
+    return Table("growth", "Growth", caption, columns, rows, grown[[*kept, "preserves", "symmetry", COPIES]])
 
 
 def copy_table(measures: Measures) -> Table | None:
@@ -110,8 +116,8 @@ def merge_table(measures: Measures, task: str) -> Table | None:
         for method in measures.methods:
             for systems in measures.merges(setup, method, len(measures.languages)).values():
                 rows[f"{name}, {method_label(method)}"] = everywhere(results, systems)
-    caption = "Merges of all languages' specialists, equal weights."
-    return replace(score_table(measures.samples, f"merges_{task}", task, rows, caption), rules=rules)
+    table = score_table(measures.samples, f"merges_{task}", task, rows, "Merges of all languages' specialists.")
+    return replace(table, title=f"Merges of all, {table.title[:1].lower()}{table.title[1:]}", rules=rules)
 
 
 def forgetting_table(measures: Measures, task: str) -> Table:
@@ -140,13 +146,42 @@ def forgetting_table(measures: Measures, task: str) -> Table:
     columns = ["", "before", *measures.languages, "joint", *(["merge"] if method else []), "mean loss"]
     merged = f", and of the merge of all ({method_label(method)})" if method else ""
     caption = (
-        f"{METRICS[metric]} in {pivot} of each setup's source, of its specialists (by the language that they learnt), "
-        f"of its joint model{merged}; the loss is the specialists' mean, with its 95 % bootstrap interval. "
+        f"{measure_words(metric)}, in {pivot}, of each setup's source, of its specialists (by the language that they "
+        f"learnt), of its joint model{merged}; the loss is the specialists' mean, with its 95 % bootstrap interval. "
         f"{counted(own, task)}."
     )
     spans = [("", 1), ("after learning", len(columns) - 3), ("", 1)]
     title = f"{TASKS[task]}: {pivot} before and after"
     return Table(f"forgetting_{task}", title, caption, columns, rows, pd.DataFrame(data), spans=spans)
+
+
+def subset_table(measures: Measures, task: str) -> Table | None:
+    """What the merge of every subset loses against its specialists, by method; None without merges."""
+    decimals = DECIMALS.get(MAIN[task], 1)
+    if not measures.sizes:
+        return None
+    rows: list[list[Cell]] = []
+    data: list[dict[str, Any]] = []
+    rules = []
+    for setup in measures.setups:
+        rules += [len(rows)] if rows else []
+        subsets: dict[tuple[str, ...], list[str]] = {}
+        for size, method in itertools.product(measures.sizes, measures.methods):
+            for languages, systems in measures.merges(setup, method, size).items():
+                loss = measures.merge_loss(setup, systems, languages, task)
+                low, high = loss.interval
+                shown = f"{number(loss.point, decimals)} {interval(low, high, decimals)}"
+                subsets.setdefault(languages, []).append(shown)
+                row = {"setup": setup, "languages": "+".join(languages), "method": method, "task": task}
+                data.append(row | {"loss": loss.point, "low": low, "high": high})
+        rows += [cells([LABELS[setup], "+".join(languages), *shown]) for languages, shown in subsets.items()]
+    caption = (
+        f"What the merge of each subset of the languages loses against their specialists ({METRICS[MAIN[task]]}), mean "
+        f"over its languages, with 95 % bootstrap intervals. {counted(measures.results, task)}."
+    )
+    columns = ["setup", "languages", *map(method_label, measures.methods)]
+    title = f"{TASKS[task]}: loss by merging, every subset"
+    return Table(f"subsets_{task}", title, caption, columns, rows, pd.DataFrame(data), rules=rules, text_columns=2)
 
 
 def size_table(measures: Measures, task: str) -> Table | None:
@@ -169,8 +204,9 @@ def size_table(measures: Measures, task: str) -> Table | None:
                 row = {"setup": setup, "method": method, "size": size, "task": task, "loss": loss.point}
                 data.append(row | {"low": low, "high": high})
             kept = measures.kept(setup, method, task)
-            line.append(number(100 * kept.point, 0))
-            data.append({"setup": setup, "method": method, "task": task, "kept": kept.point})
+            low, high = kept.interval
+            line.append(f"{number(100 * kept.point, 0)} {interval(100 * low, 100 * high, 0)}")
+            data.append({"setup": setup, "method": method, "task": task, "kept": kept.point, "low": low, "high": high})
             rows.append(cells(line))
     caption = (
         f"What a merge loses against the specialists it is made of, each in its language ({METRICS[metric]}), mean "

@@ -11,8 +11,17 @@ import pandas as pd
 from langmerge.reporting.document import Document, Section, given
 from langmerge.reporting.samples import Sample, mean
 from langmerge.reporting.studies.claims import claims_in_words, claims_table
-from langmerge.reporting.studies.maintenance_claims import QUIET, find
-from langmerge.reporting.studies.maintenance_costs import INITIAL, SCENARIOS, WAYS, Ledger, core_share
+from langmerge.reporting.studies.maintenance_claims import find
+from langmerge.reporting.studies.maintenance_cost_claims import QUIET
+from langmerge.reporting.studies.maintenance_costs import (
+    COUNTERS,
+    INITIAL,
+    SCENARIOS,
+    WAYS,
+    Ledger,
+    core_share,
+    workers_used,
+)
 from langmerge.reporting.studies.maintenance_figures import cosine_figure, cost_figure, density_figure, gap_figure
 from langmerge.reporting.studies.maintenance_measures import (
     LEAD,
@@ -25,7 +34,8 @@ from langmerge.reporting.studies.maintenance_measures import (
 from langmerge.reporting.studies.maintenance_scenarios import addition_tables, update_tables
 from langmerge.reporting.studies.results import METRICS, TASKS, LanguageResults, Samples
 from langmerge.reporting.studies.tables import cost_table, counted, everywhere, model_table, notes, score_table
-from langmerge.reporting.table import EMPTY, Cell, Table, cells, interval, number, si
+from langmerge.reporting.table import EMPTY, Cell, Table, cells, interval, number, p_text, si
+from langmerge.reporting.tables_harness import harness_table
 
 SETTINGS = [
     "Adapters are merged as the changes of the weight matrices that they stand for (alpha / rank B A), all tensors at "
@@ -33,7 +43,10 @@ SETTINGS = [
     "Every training sees each of its items about as often: the combined model has as many steps as the specialists of "
     "its items together, going on with replay as many as its new items and the replayed ones need.",
 ]
-SOURCE = "Claims P2 are those of arXiv 2601.16127, but for those marked ours."
+SOURCE = (
+    "Claims P2 are those of arXiv 2601.16127, but for those marked ours. Intervals of work: what the same trainings "
+    "might have taken, by how much the pace of a task's specialists varies (parametric bootstrap)."
+)
 
 
 # ---- quality -------------------------------------------------------------------------------------------------------
@@ -91,7 +104,7 @@ def further_table(view: View) -> Table | None:
         return None
     caption = "Mean over languages with 95 % bootstrap intervals; items as in the tables of the main metrics."
     return Table(
-        "further", "Further metrics", caption, ["task", "", "score"], lines, pd.DataFrame(data), text_columns=3
+        "further", "Further metrics", caption, ["task", "system", "scores"], lines, pd.DataFrame(data), text_columns=3
     )
 
 
@@ -106,7 +119,7 @@ def gap_table(view: View) -> Table | None:
             verdict = equivalence(gap, view.margin)
             p = corrected.get(name, float("nan"))
             texts = [view.title(group), name, number(gap.point, 1, True), interval(*gap.interval)]
-            lines.append(cells([*texts, interval(*narrow(gap)), "<0.001" if p < 0.001 else number(p, 3), verdict]))
+            lines.append(cells([*texts, interval(*narrow(gap)), p_text(p), verdict]))
             data.append(
                 {"group": group, "system": name, "gap": gap.point, "low": gap.interval[0], "high": gap.interval[1]}
                 | {"low90": narrow(gap)[0], "high90": narrow(gap)[1], "p_holm": p, "verdict": verdict}
@@ -117,11 +130,12 @@ def gap_table(view: View) -> Table | None:
         f"{TASKS[t]}: {counted(view.results, t)}" for t in dict.fromkeys(t for t, _ in view.tasks.values())
     )
     caption = (
-        f"Score less the combined model's, mean over languages. Equal: the 90 % interval lies within ±{view.margin:g} "
-        "points (two one-sided tests at level 0.05); else below or above, where the 95 % interval leaves out 0. p: two-"
+        f"Score less the combined model's, in points, mean over languages. Equal: the 90 % interval lies within "
+        f"±{view.margin:g} points (two one-sided tests at level 0.05); else below or above, where the 95 % interval "
+        "leaves out 0; open: neither. p: two-"
         f"sided from the bootstrap, after Holm within a task and tuning. {tasks}."
     )
-    columns = ["task", "", "difference", "95 %", "90 %", "p", "verdict"]
+    columns = ["task", "system", "difference", "95 %", "90 %", "p", "verdict"]
     rules = [i for i, group in enumerate(d["group"] for d in data) if i and data[i - 1]["group"] != group]
     return Table(
         "gaps", "Merged against combined", caption, columns, lines, pd.DataFrame(data), rules=rules, text_columns=2
@@ -136,7 +150,7 @@ def density_table(view: View) -> Table | None:
         for recipe in dict.fromkeys(view.results.select(group=group, role="density").get("recipe", [])):
             found = {d: view.average(group, role="density", recipe=recipe, density=d) for d in densities}
             best = max(found, key=lambda d: found[d].point)
-            line = [Cell(number(s.point, 1), bold=d == best) for d, s in found.items()]
+            line = [Cell(f"{number(s.point, 1)} {interval(*s.interval)}", bold=d == best) for d, s in found.items()]
             lines.append([Cell(view.title(group)), Cell(str(recipe)), *line])
             data += [
                 {"group": group, "recipe": recipe, "density": d, "score": s.point}
@@ -147,7 +161,10 @@ def density_table(view: View) -> Table | None:
         return None
     columns = ["task", "recipe", *(f"{d:g}" for d in densities)]
     spans = [("density", len(densities))]
-    caption = "Mean over languages of the task's main metric on test, scale 1. The best density of a row is bold."
+    caption = (
+        "Mean over languages of the task's main metric on test, scale 1, with 95 % bootstrap intervals. The highest "
+        "score of a row is bold, whether or not the densities differ."
+    )
     return Table("densities", "Density sweep", caption, columns, lines, pd.DataFrame(data), spans=spans, text_columns=2)
 
 
@@ -176,7 +193,11 @@ def tuning_table(view: View) -> Table | None:
             ]
     if not lines:
         return None
-    columns = ["task", "", *(view.title(g).partition(", ")[2] for g in view.groups if view.tasks[g][0] == both[0])]
+    columns = [
+        "task",
+        "system",
+        *(view.title(g).partition(", ")[2] for g in view.groups if view.tasks[g][0] == both[0]),
+    ]
     caption = "Mean over languages with 95 % bootstrap intervals."
     return Table(
         "tunings", "Adapters and full fine-tuning", caption, columns, lines, pd.DataFrame(data), text_columns=2
@@ -228,6 +249,7 @@ def way_table(view: View, costs: pd.DataFrame, ledger: Ledger) -> Table | None:
         return None
     lines: list[list[Cell]] = []
     rules: list[int] = []
+    energy_known = bool(costs.joules.notna().all())
     for scenario in SCENARIOS:
         here = costs[costs.scenario == scenario]
         if lines and len(here):
@@ -237,7 +259,6 @@ def way_table(view: View, costs: pd.DataFrame, ledger: Ledger) -> Table | None:
             if found.empty:
                 continue
             ratio = [number(found[f"{name}_ratio"].mean(), 2) for name in ("work", "wall", "flops")]
-            energy = found.joules.mean()
             kept = f"{found.kept.max()}{' + merged' if found.merged.any() else ''}"
             lines.append(
                 cells(
@@ -245,23 +266,26 @@ def way_table(view: View, costs: pd.DataFrame, ledger: Ledger) -> Table | None:
                     + [
                         number(found.wall.mean(), 1),
                         ratio[1],
+                        number(workers_used(found).mean(), 1),
                         si(found.tokens.mean()),
                         si(found.flops.mean()),
                         ratio[2],
                     ]
-                    + ([si(energy)] if energy == energy else [])
-                    + [kept]
+                    + ([si(found.joules.mean())] if energy_known else [])
+                    + [kept, si(found.bytes.mean())]
                 )
             )
-    energy_known = costs.joules.notna().all()
-    columns = ["scenario", "way", "n", "work", "ratio", "wall", "ratio", "tokens", "FLOPs", "ratio"]
-    columns += [*(["J"] if energy_known else []), "kept"]
+    columns = ["scenario", "way", "n", "work (s)", "ratio", "wall (s)", "ratio", "used", "tokens", "FLOPs", "ratio"]
+    columns += [*(["J"] if energy_known else []), "kept", "bytes"]
     caption = (
         f"Means over n tasks, tunings and seeds; ratios to training all together. Work: CPU seconds (on GPUs: GPU "
         f"seconds). Wall: seconds on {ledger.workers} workers: specialists take one each and are scheduled longest "
-        f"first, joint training was measured on {ledger.workers}. Jobs without the start of the interpreter. Merge: "
+        f"first, joint training was measured on {ledger.workers}. Used: workers that joint training kept busy, its "
+        " work by its wall-clock. Jobs without the start of the interpreter. Merge: "
         f"{label(LEAD)}, the chosen one alone or with its tuning on dev. Kept: adapters (models) that the next update "
-        "needs. " + ("" if energy_known else "No counter of energy was readable.")
+        "needs; bytes: what they take on disk. "
+        + (f"J: energy of {' and '.join(COUNTERS[name] for name in ledger.counters)}." if energy_known else "")
+        + ("" if energy_known else "No counter of energy was readable.")
     )
     if (share := core_share(view.results)) < QUIET:
         caption = f"{caption.strip()} The machine was shared: a specialist's training had {share:.0%} of a core."
@@ -273,17 +297,16 @@ def way_table(view: View, costs: pd.DataFrame, ledger: Ledger) -> Table | None:
 
 def storage_words(view: View) -> list[str]:
     """What adapters and models take on disk."""
-    found = []
+    found: dict[str, list[str]] = {}
     for group in view.groups:
         names = view.results.select(group=group, role="specialist", scenario=INITIAL).name
         rows_ = view.results.costs[view.results.costs.name.isin(names)]
-        adapters = rows_["adapter_bytes"].dropna() if "adapter_bytes" in rows_ else pd.Series(dtype=float)
-        if len(adapters):
-            found.append(f"{view.title(group)}: an adapter takes {si(float(adapters.mean()))}B, as fp32.")
-        elif "trainable_parameters" in rows_ and len(rows_):
-            size = 4 * float(rows_["trainable_parameters"].to_numpy().mean())
-            found.append(f"{view.title(group)}: a model takes {si(size)}B, as fp32.")
-    return found
+        sizes = rows_.reindex(columns=["adapter_bytes", "model_bytes"]).astype(float).mean()
+        parts = {"an adapter": sizes.adapter_bytes, "a model, also a merged one,": sizes.model_bytes}
+        texts = [f"{name} takes {si(size)}B" for name, size in parts.items() if size == size]
+        if texts:
+            found.setdefault(f"{', '.join(texts)}; as fp32.", []).append(group)
+    return [f"{'; '.join(map(view.title, groups))}: {text}" for text, groups in found.items()]
 
 
 def tuned_table(view: View) -> Table | None:
@@ -304,7 +327,7 @@ def tuned_table(view: View) -> Table | None:
     caption = "Of all merges with a grid; chosen by the mean of the main metric over languages on dev."
     return Table(
         "tuned", "Chosen parameters", caption, ["merge", "seed", "method", "candidates", "chosen"], lines, data,
-        text_columns=5, stretch=[0],
+        text_columns=5,
     )  # fmt: skip
 
 
@@ -316,7 +339,7 @@ def compose(results: LanguageResults) -> Document:
     view = View(Samples(results))
     ledger = Ledger(results)
     costs = ledger.table(LEAD)
-    findings = find(view, costs)
+    findings = find(view, costs, ledger)
     sections = [
         Section("Summary", [claims_in_words(findings)]),
         Section("Scores by task", given(*(scores(view, group) for group in view.groups), gap_table(view))),
@@ -327,9 +350,8 @@ def compose(results: LanguageResults) -> Document:
         Section("Language vectors", given(cosine_figure(view), gap_figure(view))),
         Section("Adapters and full fine-tuning", given(tuning_table(view))),
         Section("Size of adapters and models", given(variant_table(view))),
-        Section(
-            "Findings", given(claims_table(findings, "Claims P2 are those of arXiv 2601.16127, those marked ours not."))
-        ),
+        Section("Tasks of lm-evaluation-harness", given(harness_table(results.folders))),
+        Section("Findings", given(claims_table(findings, SOURCE))),
         Section(
             "Models and settings",
             given(

@@ -8,16 +8,15 @@ import pandas as pd
 from langmerge.reporting.findings import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Finding, verdict
 from langmerge.reporting.samples import Sample, mean
 from langmerge.reporting.studies.claims import untestable
-from langmerge.reporting.studies.maintenance_costs import (
-    ADDITION,
-    CONTINUED,
-    INITIAL,
-    MERGED,
-    TUNED,
-    UPDATE,
-    break_even,
-    core_share,
+from langmerge.reporting.studies.maintenance_cost_claims import (
+    Conditions,
+    against_replay,
+    cheap_update,
+    faster_build,
+    pays_off,
+    same_work,
 )
+from langmerge.reporting.studies.maintenance_costs import ADDITION, INITIAL, UPDATE, Ledger, core_share
 from langmerge.reporting.studies.maintenance_measures import (
     BELOW,
     EQUAL,
@@ -37,28 +36,25 @@ from langmerge.reporting.studies.maintenance_measures import (
     vector_table,
 )
 from langmerge.reporting.studies.tables import words
-from langmerge.reporting.table import interval, number
+from langmerge.reporting.table import interval, number, p_words
 
-PAPER_UPDATE, PAPER_BUILD = 0.4, 0.65  # the paper saves more than 60 % of an update's and 35 % of a build's time
 SAVES = "by merging saves more than 60 % of training all anew."
-FEW = 3  # updates until merging has paid off
-QUIET = 0.8  # share of a core from which wall-clock is taken as that of the trainings
-ABOUT_EQUAL = (0.8, 1.25)  # ratios of work that count as the same
 
 
-def find(view: View, costs: pd.DataFrame) -> list[Finding]:
+def find(view: View, costs: pd.DataFrame, ledger: Ledger) -> list[Finding]:
     """All claims."""
+    measured = Conditions(ledger.workers, core_share(view.results), ledger.noise())
     return [
         as_good_as_combined(view),
         something_breaks(view),
         no_pruning_is_best(view),
         dare_without_drop(view),
-        same_work(costs),
-        faster_build(costs, core_share(view.results)),
-        cheap_update(costs, UPDATE, "P2-5c", f"Updating one language {SAVES}"),
-        cheap_update(costs, ADDITION, "P2-5d", f"Adding a language {SAVES}"),
+        same_work(costs, measured),
+        faster_build(costs, measured),
+        cheap_update(costs, measured, UPDATE, "P2-5c", f"Updating one language {SAVES}"),
+        cheap_update(costs, measured, ADDITION, "P2-5d", f"Adding a language {SAVES}"),
         against_replay(view, costs),
-        pays_off(costs),
+        pays_off(costs, measured),
         nearly_orthogonal(view),
         cosine_foretells(view),
         others_change(view),
@@ -117,7 +113,7 @@ def something_breaks(view: View) -> Finding:
     outcome = REPRODUCED if losses else NOT_REPRODUCED if harmless else INCONCLUSIVE
     measured = (
         f"largest loss in {worst[1]}, {view.title(worst[0])}: "
-        f"{words(cells[worst], view.metric(worst[0]), signed=True)}, p = {corrected[worst]:.3g} after Holm over "
+        f"{words(cells[worst], view.metric(worst[0]), signed=True)}, {p_words(corrected[worst])} after Holm over "
         f"{len(cells)} cells; {len(losses)} cells lose more than {view.margin:g} points with p < {LEVEL:g}"
     )
     return Finding("P2-2", claim, measured, outcome)
@@ -140,7 +136,7 @@ def no_pruning_is_best(view: View) -> Finding:
     texts = ", ".join(f"{d:g}: {number(s.point, 1, True)} {interval(*s.interval)}" for d, s in leads.items())
     outcome = verdict(*leads.values())
     if outcome == INCONCLUSIVE and all(equivalence(lead, view.margin) == EQUAL for lead in leads.values()):
-        texts += f"; no density differs by more than {view.margin:g} points"
+        texts += f"; all 90 % intervals within ±{view.margin:g}, equal by two one-sided tests"
     return Finding("P2-3", claim, f"points that density 1 leads by, mean over tasks, over density {texts}", outcome)
 
 
@@ -183,109 +179,14 @@ def clusters(view: View) -> Finding:
     return Finding("P2-8", claim, f"points that the cluster's merge gains in its languages: {texts}", outcome)
 
 
-# ---- cost ----------------------------------------------------------------------------------------------------------
-
-
-def ratios(costs: pd.DataFrame, scenario: str, way: str, quantity: str) -> pd.Series:
-    """Ratio to training all together, one a group and seed."""
-    return costs[(costs.scenario == scenario) & (costs.way == way)][f"{quantity}_ratio"].dropna()
-
-
-def spread(values: pd.Series, decimals: int = 2) -> str:
-    """Mean and range over tasks, tunings and seeds."""
-    if len(values) == 1:
-        return number(float(values.iloc[0]), decimals)
-    return f"{number(values.mean(), decimals)} ({number(values.min(), decimals)} to {number(values.max(), decimals)})"
-
-
-def same_work(costs: pd.DataFrame) -> Finding:
-    """P2-5a."""
-    claim = "Building by merging takes about the work (CPU or GPU time) of training all together: it saves none."
-    work, flops = (ratios(costs, INITIAL, MERGED, name) for name in ("work", "flops"))
-    if work.empty:
-        return untestable("P2-5a", claim, "merges and combined models")
-    outcome = REPRODUCED if ABOUT_EQUAL[0] <= work.mean() <= ABOUT_EQUAL[1] else NOT_REPRODUCED
-    tuned = ratios(costs, INITIAL, TUNED, "work")
-    measured = (
-        f"ratio of work {spread(work)}, with the merge's tuning {spread(tuned)}; of FLOPs {spread(flops)}; mean "
-        f"(range) over {len(work)} builds, about equal meaning {ABOUT_EQUAL[0]:g} to {ABOUT_EQUAL[1]:g}"
-    )
-    return Finding("P2-5a", claim, measured, outcome)
-
-
-def faster_build(costs: pd.DataFrame, share: float) -> Finding:
-    """P2-5b: against joint training measured on the same workers. ``share``: :func:`core_share`."""
-    claim = "Building by merging saves 35 % or more of the wall-clock time, if joint training has the same workers."
-    wall = ratios(costs, INITIAL, MERGED, "wall")
-    if wall.empty:
-        return untestable("P2-5b", claim, "merges and combined models")
-    outcome = REPRODUCED if wall.max() <= PAPER_BUILD else NOT_REPRODUCED if wall.min() > PAPER_BUILD else INCONCLUSIVE
-    measured = f"ratio of wall-clock {spread(wall)}, mean (range) over {len(wall)} builds"
-    if share < QUIET:
-        outcome = INCONCLUSIVE
-        measured += f"; not a measurement: the machine was shared, a specialist's training had {share:.0%} of a core"
-    return Finding("P2-5b", claim, measured, outcome)
-
-
-def cheap_update(costs: pd.DataFrame, scenario: str, name: str, claim: str) -> Finding:
-    """P2-5c and P2-5d."""
-    work, wall, tuned = (
-        ratios(costs, scenario, way, quantity)
-        for way, quantity in ((MERGED, "work"), (MERGED, "wall"), (TUNED, "work"))
-    )
-    if work.empty:
-        return untestable(name, claim, f"the scenario {scenario}")
-    outcome = REPRODUCED if work.max() < PAPER_UPDATE else NOT_REPRODUCED if work.min() > PAPER_UPDATE else INCONCLUSIVE
-    measured = f"ratio of work {spread(work)} (with tuning {spread(tuned)}), of wall-clock {spread(wall)}"
-    return Finding(name, claim, measured, outcome)
-
-
-def against_replay(view: View, costs: pd.DataFrame) -> Finding:
-    """P2-5e (ours): the baseline that the paper lacks."""
-    claim = "(Ours) Merging is cheaper than going on with joint training on new data and replay, and scores as well."
-    groups = [group for group in view.with_scenario(UPDATE) if view.learnt(group)]
-    merged, continued = (costs[(costs.scenario == UPDATE) & (costs.way == way)].work for way in (MERGED, CONTINUED))
-    if not groups or merged.empty or continued.empty:
-        return untestable("P2-5e", claim, "an update with continued training in a task that was learnt")
-    ratio = float(merged.mean() / continued.mean())
-    gap = mean(
-        view.average(g, role="merge", method=LEAD, scenario=UPDATE) - view.average(g, role="continued", scenario=UPDATE)
-        for g in groups
-    )
-    good = equivalence(gap, view.margin) == EQUAL or gap.above
-    outcome = REPRODUCED if ratio < 1 and good else NOT_REPRODUCED if ratio >= 1 or gap.below else INCONCLUSIVE
-    measured = (
-        f"merging takes {number(ratio, 2)} times the work of going on; merged minus continued model "
-        f"{number(gap.point, 1, True)} {interval(*gap.interval)} points"
-    )
-    return Finding("P2-5e", claim, measured, outcome)
-
-
-def pays_off(costs: pd.DataFrame) -> Finding:
-    """P2-5f (ours): the break-even number of updates."""
-    claim = "(Ours) Merging has cost less than training all together after three updates at most."
-    groups = set(costs[(costs.scenario == UPDATE) & (costs.way == MERGED)].group)
-    shown = costs[costs.group.isin(groups)]
-    found = {name: break_even(shown, name) for name in ("work", "flops")}
-    if not np.isfinite(found["work"]) and found["work"] != float("inf"):
-        return untestable("P2-5f", claim, "an update")
-    replay = break_even(shown, "work", CONTINUED)
-    texts = [f"{_updates(value)} by {name if name != 'flops' else 'FLOPs'}" for name, value in found.items()]
-    measured = f"cheaper from {' and '.join(texts)}; against going on with replay {_updates(replay)} by work"
-    return Finding("P2-5f", claim, measured, REPRODUCED if found["work"] <= FEW else NOT_REPRODUCED)
-
-
-def _updates(value: float) -> str:
-    return "never" if value == float("inf") else f"{np.ceil(value):.0f} updates on" if np.isfinite(value) else "–"
-
-
 # ---- language vectors, spill-over ----------------------------------------------------------------------------------
 
 
 def nearly_orthogonal(view: View) -> Finding:
-    """P2-6a."""
+    """P2-6a, of adapters where there are any; the cosines of given vectors are numbers without sampling error."""
     claim = "Vectors of different languages have small, positive cosines (below 0.5)."
-    values = {group: off_diagonal(matrix) for group, matrix in cosines(view).items()}
+    adapters = [group for group in view.groups if view.tasks[group][1] == "lora"] or view.groups
+    values = {group: off_diagonal(matrix) for group, matrix in cosines(view).items() if group in adapters}
     if not values:
         return untestable("P2-6a", claim, "a diagnosis of pairs")
     texts = [
@@ -307,7 +208,7 @@ def cosine_foretells(view: View) -> Finding:
         return untestable("P2-6b", claim, "cosines and merges of three languages")
     outcome = INCONCLUSIVE if p >= LEVEL else REPRODUCED if rho > 0 else NOT_REPRODUCED
     measured = (
-        f"rank correlation of mean cosine and (merged minus combined) within tasks {number(rho, 2)}, p = {p:.3g} by "
+        f"rank correlation of mean cosine and (merged minus combined) within tasks {number(rho, 2)}, {p_words(p)} by "
         f"permutation, n = {len(table)} languages of tasks"
     )
     return Finding("P2-6b", claim, measured, outcome)

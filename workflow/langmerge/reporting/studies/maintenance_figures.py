@@ -20,6 +20,7 @@ from langmerge.reporting.studies.maintenance_measures import (
 )
 from langmerge.reporting.studies.results import METRICS
 from langmerge.reporting.studies.tables import counted
+from langmerge.reporting.table import number, p_words
 
 SHOWN = {"work": "work", "wall": "wall-clock", "flops": "FLOPs"}
 RECIPES = ("TIES", "DARE-TIES", "DARE-TIES-SVD")
@@ -62,6 +63,7 @@ def cost_figure(costs: pd.DataFrame, workers: int) -> Figure | None:
             ax.barh(heights, means, 0.26, color=colour(place), label=SHOWN[quantity], xerr=reach, error_kw={"lw": 0.7})
         ax.axvline(1, color="0.4", linewidth=0.8, linestyle=":")
         ax.set_title(SCENARIOS[scenario])
+        ax.set_xticks([0, 0.5, 1])
         ax.set_xlabel("ratio to training all together")
     axes[0, 0].set_yticks(range(len(ways)), [WAYS[way] for way in ways])
     axes[0, 0].invert_yaxis()
@@ -72,7 +74,8 @@ def cost_figure(costs: pd.DataFrame, workers: int) -> Figure | None:
         "Cost of building, updating and adding",
         f"Measured, relative to training all together on {workers} workers; bars: mean, lines: range over tasks, "
         "tunings and seeds. Work is CPU time (on GPUs: GPU time); wall-clock is that of trainings scheduled on the "
-        f"same {workers} workers. Merges: {label(LEAD)}; their FLOPs are not counted.",
+        f"same {workers} workers. Merges: {label(LEAD)}; their FLOPs are not counted. No bar: "
+        "the way does not apply.",
         settle(drawing),
     )
 
@@ -130,7 +133,9 @@ def gap_figure(view: View) -> Figure | None:
     rho, p = association(table)
     axes[0, 0].set_ylabel("merged − combined (points)")
     found = (
-        f" Rank correlation within tasks {rho:.2f}, p = {p:.3g} ({PERMUTATIONS} permutations)." if rho == rho else ""
+        f" Rank correlation within tasks {number(rho, 2)}, {p_words(p)} ({PERMUTATIONS} permutations)."
+        if rho == rho
+        else ""
     )
     tasks = "; ".join(dict.fromkeys(counted(view.results, view.tasks[g][0]) for g in table.group.unique()))
     return Figure(

@@ -12,7 +12,7 @@ from scipy import stats
 from langmerge.evaluation.significance import holm
 from langmerge.reporting.load import read_statistics
 from langmerge.reporting.samples import METHODS, Sample, mean
-from langmerge.reporting.studies.maintenance_costs import INITIAL, UPDATE
+from langmerge.reporting.studies.maintenance_costs import INITIAL, RETUNED, UPDATE
 from langmerge.reporting.studies.results import MAIN, TASKS, Samples
 
 LEAD = "ties"  # the paper's technique: the merge of tables that show one
@@ -163,8 +163,11 @@ def update_ways(view: View, group: str, method: str = LEAD) -> dict[str, tuple[l
         "Go on with replay": (combined, view.keys(group, role="continued", scenario=UPDATE)),
     }
     for name in view.methods(group, UPDATE):
-        before = view.keys(group, role="merge", method=name, scenario=INITIAL)
-        ways[f"Merge again, {label(name)}"] = (before, view.keys(group, role="merge", method=name, scenario=UPDATE))
+        before, after, tuned = (
+            view.keys(group, role="merge", method=name, scenario=state) for state in (INITIAL, UPDATE, RETUNED)
+        )
+        ways[f"Merge again, {label(name)}"] = (before, after)
+        ways[f"Tune and merge again, {label(name)}"] = (before, tuned)
     return {way: systems for way, systems in ways.items() if all(systems)}
 
 

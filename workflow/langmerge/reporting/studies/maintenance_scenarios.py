@@ -10,7 +10,7 @@ from langmerge.reporting.samples import mean
 from langmerge.reporting.studies.maintenance_costs import ADDITION, INITIAL, UPDATE
 from langmerge.reporting.studies.maintenance_measures import LEVEL, View, label, spill_over
 from langmerge.reporting.studies.results import METRICS
-from langmerge.reporting.studies.tables import counted
+from langmerge.reporting.studies.tables import counted, measure_words
 from langmerge.reporting.table import Cell, Table, cells, interval, number
 
 
@@ -32,10 +32,12 @@ def update_tables(view: View) -> list[Table]:
             line.append(Cell(f"{number(100 * others.changed.mean(), 0)} %"))
             lines.append(line)
         caption = (
-            f"{METRICS[view.metric(group)]} after less before the data of {changed} grew from {update['before']:.0%} "
-            f"of their items; {counted(view.results, view.tasks[group][0])}, paired 95 % bootstrap intervals. Bold: p "
-            f"< {LEVEL:g} after Holm over all ways and languages that were not updated. Last column: their items that "
-            "are answered differently. Specialists that are not merged do not change."
+            f"Points of {METRICS[view.metric(group)]}, after less before the data of {changed} grew from "
+            f"{number(100 * update['before'], 0)} % of their items; {counted(view.results, view.tasks[group][0])}, "
+            f"paired 95 % bootstrap intervals. Bold: p < {LEVEL:g} after Holm over all ways and languages that were "
+            "not updated. Last column: their items that are answered differently. Specialists that are not merged do "
+            "not change. Merge again: with the parameters of the initial build; tune and merge again: with parameters "
+            "chosen anew on dev, so that changes are also due to them."
         )
         columns = ["", *(f"{c} (updated)" if c == changed else c for c in view.languages), "others differ"]
         tables.append(
@@ -82,8 +84,9 @@ def addition_tables(view: View) -> list[Table]:
                 | {"high": shift.interval[1], "new": there.point}
             )
         caption = (
-            f"{METRICS[view.metric(group)]}; {counted(view.results, view.tasks[group][0])}; paired 95 % bootstrap "
-            f"intervals. Left: mean over {', '.join(old)}; right: {new}."
+            f"{measure_words(view.metric(group))}; {counted(view.results, view.tasks[group][0])}; paired 95 % "
+            f"bootstrap intervals. Left: mean over {', '.join(old)}; right: {new}. Merges before and after have the "
+            "same parameters, those of the initial build."
         )
         columns = ["", "before", "after", "change", f"{new} after"]
         name = f"addition_{group.replace('-', '_')}"

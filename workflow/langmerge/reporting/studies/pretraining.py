@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from langmerge.reporting.document import Document, Section, given
 from langmerge.reporting.studies.claims import claims_in_words, claims_table
 from langmerge.reporting.studies.figures import barrier_figure, layer_figure, sentences_of
+from langmerge.reporting.studies.phenomena import phenomena_table
 from langmerge.reporting.studies.pretraining_claims import find
 from langmerge.reporting.studies.pretraining_figures import branch_figure, pair_figure, scatter_figure
 from langmerge.reporting.studies.pretraining_measures import INITIALISATIONS, SAME, keys, pair_damage
+from langmerge.reporting.studies.pretraining_tables import branch_table, pair_table
 from langmerge.reporting.studies.results import LanguageResults, Samples
 from langmerge.reporting.studies.tables import (
     cost_table,
@@ -38,7 +40,7 @@ def rows(results: LanguageResults) -> dict[str, Mapping[str, Sequence[str]]]:
     for group in results.study["initialisations"]:
         merges = results.select(role="merge", group=group)
         for method in dict.fromkeys(merges.method if len(merges) else []):
-            label = f"{method_label(method)} of all, {group}"
+            label = f"{method_label(method)} of all, {INITIALISATIONS[group]}"
             found[label] = everywhere(results, keys(results, role="merge", group=group, method=method))
     return {label: by_language for label, by_language in found.items() if any(by_language.values())}
 
@@ -59,11 +61,12 @@ def compose(results: LanguageResults) -> Document:
             "Scores by language",
             given(
                 *(score_table(samples, f"scores_{task}", task, rows(results), by_seed=True) for task in results.tasks),
+                phenomena_table(samples, rows(results)),
                 harness_table(results.folders),
             ),
         ),
-        Section("Pairs of languages", given(pair_figure(samples, few))),
-        Section("From when on models can be merged", given(branch_figure(samples))),
+        Section("Pairs of languages", given(pair_figure(samples, few), pair_table(samples, labels))),
+        Section("Damage by branch point", given(branch_figure(samples), branch_table(samples))),
         Section(
             "Similarity before, damage after",
             given(
@@ -76,7 +79,7 @@ def compose(results: LanguageResults) -> Document:
                     "Debiased linear CKA between two models that read the same sentences, in the language of one and "
                     f"of the other; mean and range over pairs. {sentences_of(results)}",
                 ),
-                scatter_figure(pair_damage(samples), measures),
+                scatter_figure(pair_damage(samples), measures, labels),
             ),
         ),
         Section("Findings", given(claims_table(findings, "Claims P1 are those of arXiv 2605.25846."))),

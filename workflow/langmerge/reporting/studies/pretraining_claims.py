@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 from scipy import stats
 
 from langmerge.reporting.findings import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Finding, verdict
-from langmerge.reporting.samples import mean
+from langmerge.reporting.samples import Sample, mean, ratio
 from langmerge.reporting.studies.claims import by_seed, untestable
 from langmerge.reporting.studies.pretraining_measures import (
+    CLUSTER,
+    INITIALISATIONS,
     METRIC,
     SAME,
     TEXT_TASK,
@@ -23,7 +24,11 @@ from langmerge.reporting.studies.results import LanguageResults, Samples
 from langmerge.reporting.studies.tables import method_label, words
 from langmerge.reporting.table import interval, number
 
+COLLAPSED = (
+    0.5  # of what the monolingual models learnt since their random weights: a merge that loses more has collapsed
+)
 LEAST = 6  # pairs of which a rank correlation is worth a verdict
+RESCUED = 0.1  # bits per byte that a merge may lose and still pass as rescued
 
 
 def find(samples: Samples) -> list[Finding]:
@@ -54,27 +59,37 @@ def _combinations(results: LanguageResults, group: str) -> list[tuple[list[str],
 
 
 def collapse(samples: Samples) -> Finding:
-    """P1-2."""
-    claim = "Merging any combination of monolingual models collapses: worse than every parent in its language."
+    """P1-2: every merge loses more than :data:`COLLAPSED` of what its parents learnt, each in its language."""
+    claim = "Merging any combination of monolingual models collapses: most of what they had learnt is lost."
     results = samples.results
-    losses = {
-        f"{method_label(method)} of {'+'.join(codes)}, {group}": damage(samples, systems, group, codes)
+    merges = {
+        f"{method_label(method)} of {'+'.join(codes)}, {INITIALISATIONS[group]}": (systems, group, codes)
         for group in results.study["initialisations"]
         for codes, method, systems in _combinations(results, group)
     }
-    if not losses:
-        return untestable("P1-2", claim, "merges of monolingual models")
-    least = min(losses, key=lambda name: losses[name].point)
-    origin = samples.average(keys(results, role="origin"), TEXT_TASK, results.languages)
+    origins = keys(results, role="origin")
+    if not merges or not origins:
+        return untestable("P1-2", claim, "merges of monolingual models, and the random weights they began with")
+    losses = {name: damage(samples, *merge) for name, merge in merges.items()}
+    learnt = {
+        name: mean(samples.average(origins, TEXT_TASK, [code]) - own_score(samples, group, code) for code in codes)
+        for name, (_, group, codes) in merges.items()
+    }
+    shares = {name: ratio(loss, learnt[name]) for name, loss in losses.items()}
+    least = min(shares, key=lambda name: shares[name].point)
+    low, high = shares[least].interval
     measured = (
-        f"of {len(losses)} merges of two or all the one that loses least, {least} initialisation, loses "
-        f"{words(losses[least], METRIC)} against the monolingual models (random weights have {words(origin, METRIC)})"
+        f"of {len(losses)} merges of two or all the one that loses the smallest share, {least}, loses "
+        f"{words(losses[least], METRIC)} against the monolingual models, {number(100 * shares[least].point, 0)} "
+        f"{interval(100 * low, 100 * high, 0)} % of what they had learnt since random weights; "
+        f"{100 * COLLAPSED:g} % and more is called a collapse"
     )
-    return Finding("P1-2", claim, measured, verdict(*losses.values()))
+    beyond = [Sample(share.point - COLLAPSED, share.draws - COLLAPSED) for share in shares.values()]
+    return Finding("P1-2", claim, measured, verdict(*beyond))
 
 
 def no_rescue(samples: Samples) -> Finding:
-    """P1-3: the best of the methods against interference is not within a tenth of a bit of the parents."""
+    """P1-3: every method against interference loses more than :data:`RESCUED` against the parents."""
     claim = "Interference-aware methods (TIES, DARE-TIES) do not rescue the merge."
     results = samples.results
     losses = {
@@ -85,7 +100,11 @@ def no_rescue(samples: Samples) -> Finding:
     if not losses:
         return untestable("P1-3", claim, "a merge by TIES or DARE-TIES")
     texts = ", ".join(f"{method_label(name)} {words(loss, METRIC)}" for name, loss in losses.items())
-    return Finding("P1-3", claim, f"loss against the monolingual models: {texts}", verdict(*losses.values()))
+    measured = (
+        f"loss against the monolingual models of shared initialisation: {texts}; a rescue would be {RESCUED:g} at most"
+    )
+    beyond = [Sample(loss.point - RESCUED, loss.draws - RESCUED) for loss in losses.values()]
+    return Finding("P1-3", claim, measured, verdict(*beyond))
 
 
 def mixed_is_better(samples: Samples) -> Finding:
@@ -133,28 +152,31 @@ def branching_helps(samples: Samples) -> Finding:
         f"{words(found[shares[-1]], METRIC)} at {100 * shares[-1]:g} %; drop {words(drop, METRIC)}; rank correlation "
         f"over {len(shares)} branch points {number(rho, 2)}"
     )
+    worst = max(found, key=lambda share: found[share].point)
+    if worst != shares[0]:
+        measured += f"; not everywhere: most is lost at {100 * worst:g} %, {words(found[worst], METRIC)}"
     return Finding("P1-5", claim, measured, verdict(drop))
 
 
 def similarity_foretells(samples: Samples) -> Finding:
-    """P1-5, its second half: similarity before merging; the interval is that of Fisher's z over pairs."""
+    """P1-5, its second half: similarity before merging, over pairs and within branch points and initialisations.
+
+    Later branches are both more alike and less damaged: what is left of the correlation within a branch point says
+    whether similarity itself foretells, and is told beside the verdict, which is the claim's.
+    """
     name, claim = "P1-5b", "Damage by merging falls with the similarity of the representations before it."
     table = pair_damage(samples)
     if SAME not in table or table[SAME].notna().sum() < LEAST:
         return untestable(name, claim, f"{LEAST} merged pairs with CKA")
-    rho, p = association(table[SAME], table.damage)
-    n = int(table[SAME].notna().sum())
-    # of Spearman's rho: Bonett and Wright 2000
-    width = 1.96 * np.sqrt((1 + rho**2 / 2) / (n - 3))
-    low, high = np.tanh(np.arctanh(np.clip(rho, -0.999999, 0.999999)) + np.array([-width, width]))
-    # Later branches are both more alike and less damaged: what is left of it among pairs that branched off at once.
-    inside = table[[SAME, "damage"]] - table.groupby(["seed", "group"])[[SAME, "damage"]].transform("mean")
-    within, _ = association(inside[SAME], inside.damage)
+    rho, low, high = association(table, SAME)
+    inside = table.copy()
+    inside[[SAME, "damage"]] -= table.groupby(CLUSTER)[[SAME, "damage"]].transform("mean")
+    within = association(inside, SAME)
     settled = REPRODUCED if high < 0 else NOT_REPRODUCED if low > 0 else INCONCLUSIVE
     measured = (
-        f"rank correlation over {n} pairs of debiased CKA on the same input and damage: {number(rho, 2)} "
-        f"{interval(low, high, 2)}, permutation p = {p:.2g}; {number(within, 2)} within branch points and "
-        "initialisations. Pairs share models, so this is less sure than it looks"
+        f"rank correlation over {int(table[SAME].notna().sum())} pairs of debiased CKA on the same input and damage: "
+        f"{number(rho, 2)} {interval(low, high, 2)}; within branch points and initialisations {number(within[0], 2)} "
+        f"{interval(*within[1:], 2)} (jackknife over these groups of pairs, since pairs share models)"
     )
     return Finding(name, claim, measured, settled)
 
@@ -174,4 +196,12 @@ def initialisation_matters(samples: Samples) -> Finding:
         f"linear merge: loss {words(losses['different']['linear'], METRIC)} from different and "
         f"{words(losses['shared']['linear'], METRIC)} from shared weights; difference {words(gap, METRIC, signed=True)}"
     )
+    origin = samples.average(keys(results, role="origin"), TEXT_TASK, results.languages)
+    worse = [
+        INITIALISATIONS[name]
+        for name in losses
+        if samples.average(_merges(results, name)["linear"], TEXT_TASK, results.languages).point > origin.point
+    ]
+    if worse:
+        measured += f"; worse than random weights ({words(origin, METRIC)}): the merge from {' and from '.join(worse)}"
     return Finding("P1-6", claim, measured, verdict(gap))

@@ -9,10 +9,10 @@ import pandas as pd
 
 from langmerge.reporting.figures import COLUMN, MARKERS, TEXT, Figure, colour, panels, settle
 from langmerge.reporting.studies.figures import matrix_figure
-from langmerge.reporting.studies.pretraining_measures import PERMUTATIONS, association, branch_points, pair_damage
+from langmerge.reporting.studies.pretraining_measures import association, branch_points, pair_damage
 from langmerge.reporting.studies.results import Samples
 from langmerge.reporting.studies.tables import method_label
-from langmerge.reporting.table import number
+from langmerge.reporting.table import interval, number
 
 
 def branch_figure(samples: Samples) -> Figure | None:
@@ -47,8 +47,8 @@ def branch_figure(samples: Samples) -> Figure | None:
     )
 
 
-def scatter_figure(table: pd.DataFrame, measures: Mapping[str, str]) -> Figure | None:
-    """Damage of pair merges against measures taken before merging, one panel a measure."""
+def scatter_figure(table: pd.DataFrame, measures: Mapping[str, str], labels: Mapping[str, str]) -> Figure | None:
+    """Damage of pair merges against measures taken before merging, one panel a measure; ``labels`` of the groups."""
     shown = [name for name in measures if name in table and table[name].notna().sum() > 3]
     if not shown:
         return None
@@ -56,9 +56,9 @@ def scatter_figure(table: pd.DataFrame, measures: Mapping[str, str]) -> Figure |
     for ax, measure in zip(axes.flat, shown, strict=True):
         for place, (group, rows_) in enumerate(table.groupby("group", sort=False)):
             style = {"color": colour(place), "marker": MARKERS[place % len(MARKERS)]}
-            ax.scatter(rows_[measure], rows_.damage, s=14, label=str(group), **style)
-        rho, p = association(table[measure], table.damage)
-        ax.set_title(f"ρ = {number(rho, 2)}, p = {p:.2g}")
+            ax.scatter(rows_[measure], rows_.damage, s=14, label=labels[str(group)], **style)
+        rho, low, high = association(table, measure)
+        ax.set_title(f"ρ = {number(rho, 2)} {interval(low, high, 2)}")
         ax.set_xlabel(measures[measure])
     axes[0, 0].set_ylabel("loss by merging (bits/byte)")
     handles, names = axes[0, 0].get_legend_handles_labels()
@@ -66,8 +66,8 @@ def scatter_figure(table: pd.DataFrame, measures: Mapping[str, str]) -> Figure |
     return Figure(
         "similarity",
         "Similarity before merging against damage after it",
-        "Each point is a pair of models, averaged by the linear method. Spearman's ρ over all pairs; p by permuting "
-        f"pairs ({PERMUTATIONS} draws, two-sided), not corrected. Pairs that share a language are not independent.",
+        "Each point is a pair of models of a seed, averaged by the linear method. Spearman's ρ over all pairs with its "
+        "95 % jackknife interval, leaving out the pairs of one initialisation or branch point of a seed at a time.",
         settle(drawing),
     )
 
@@ -85,5 +85,6 @@ def pair_figure(samples: Samples, labels: Mapping[str, str]) -> Figure | None:
             a, b = str(pair).split("–")
             matrix.loc[a, b] = matrix.loc[b, a] = value
         matrices[labels[str(group)]] = matrix
-    caption = "Bits per byte that the average of two models loses against each in its language, mean of both."
+    caption = "Bits per byte that the average of two models loses against each in its language, mean of both"
+    caption += f" and of {len(results.seeds)} seeds." if len(results.seeds) > 1 else "."
     return matrix_figure("pairs", "Merges of two models", caption, matrices, "loss (bits/byte)")

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from langmerge.evaluation.metrics import score
-from langmerge.provenance import COST, InputError, read_json
+from langmerge.provenance import COST, InputError, read_json, read_manifest
 from langmerge.reporting.load import Planned, each, read_lines, read_statistics, read_table
 from langmerge.reporting.samples import Sample, draw, mean
 
@@ -157,17 +157,18 @@ def load(spec: dict[str, Any], inputs: Mapping[str, Path]) -> LanguageResults:
 
 
 def _swept(places: Mapping[str, Path]) -> list[tuple[dict[str, Any], Path]]:
-    """Systems of the sweeps and their folders; the role is ``alone``, ``pair`` or ``merge`` by its models' number."""
+    """Systems of the sweeps with the roles and details that the plan gave them, and their folders.
+
+    The sweeps' own specs say them, as their manifests keep them. A sweep is called after the group of its systems, its
+    further pieces ``<group>.<number>``.
+    """
     found: list[tuple[dict[str, Any], Path]] = []
     for place, folder in places.items():
-        seed, _, group = place.partition("/")
-        for name, chosen in read_json(folder / "selection.json").items():
-            recipe = chosen["recipe"]
-            models = list(recipe["models"])
-            role = {1: "alone", 2: "pair"}.get(len(models), "merge")
-            head = {"key": f"{place}/{name}", "name": name, "role": role, "group": group}
-            system = head | {"seed": int(seed.removeprefix("seed")), "method": recipe["method"], "models": models}
-            found.append((system, folder / "systems" / name))
+        seed, _, title = place.partition("/")
+        for entry in read_manifest(folder)["spec"]["merges"]:
+            head = {"key": f"{place}/{entry['name']}", "name": entry["name"], "role": entry["role"]}
+            head |= {"group": title.partition(".")[0], "seed": int(seed.removeprefix("seed"))}
+            found.append((head | entry["details"], folder / "systems" / entry["name"]))
     return found
 
 

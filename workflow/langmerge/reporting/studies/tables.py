@@ -37,8 +37,8 @@ def counted(results: LanguageResults, task: str) -> str:
 def score_table(samples: Samples, name: str, task: str, rows: Rows, caption: str = "", by_seed: bool = False) -> Table:
     """Rows of systems in every language of the study and their mean, with intervals; the best mean is bold.
 
-    A row that has no system in a language is empty there; its mean is over the languages that it has. ``by_seed``: one
-    more column with the mean of each seed, where there are several.
+    A row that has no system in a language is empty there; its mean is over the languages that it has, as the caption
+    says. ``by_seed``: one more column with the mean of each seed, where there are several.
     """
     results, metric = samples.results, MAIN[task]
     seeds = results.seeds if by_seed and len(results.seeds) > 1 else []
@@ -65,12 +65,23 @@ def score_table(samples: Samples, name: str, task: str, rows: Rows, caption: str
             line.append(Cell(", ".join(number(_of_seed(samples, task, by_language, n).point, decimals) for n in seeds)))
         table.append(line)
     direction = "lower is better" if metric in LOWER_IS_BETTER else "higher is better"
-    what = METRICS[metric][:1].upper() + METRICS[metric][1:]
-    text = f"{what}, {direction}; {counted(results, task)}. In brackets the 95 % bootstrap interval. {caption}"
+    lacking = [
+        f"Mean of {label} over {', '.join(found)} only."
+        for label, by_language in rows.items()
+        if 0 < len(found := [code for code in results.languages if by_language.get(code)]) < len(results.languages)
+    ]
+    text = f"{measure_words(metric)}, {direction}; {counted(results, task)}. In brackets the 95 % bootstrap interval. "
+    text += " ".join([caption, *lacking] if caption else lacking)
     columns = ["", *results.languages, MEAN, *(["each seed"] if seeds else [])]
     return Table(
         name, f"{TASKS[task]}: {METRICS[metric]} by language", text.strip(), columns, table, pd.DataFrame(data)
     )
+
+
+def measure_words(metric: str) -> str:
+    """A metric with its unit, as the beginning of a sentence."""
+    unit = "" if metric in DECIMALS else " in %"
+    return METRICS[metric][:1].upper() + METRICS[metric][1:] + unit
 
 
 def _of_seed(samples: Samples, task: str, by_language: Mapping[str, Sequence[str]], seed: int) -> Sample:
@@ -94,28 +105,25 @@ def method_label(method: str) -> str:
 
 
 def cost_table(results: LanguageResults) -> Table | None:
-    """Measured cost of every training and growth: tokens, FLOPs, seconds, energy where a counter is readable."""
+    """Measured cost of every training and growth, means over seeds; energy where a counter is readable.
+
+    ``data`` has a row for each seed.
+    """
     if results.costs.empty:
         return None
-    rows, data = [], []
-    for cost in results.costs.to_dict("records"):
-        joules = cost.get("gpu_joules")
-        rows.append(
-            cells(
-                [
-                    str(cost["name"]),
-                    str(cost["seed"]),
-                    si(cost.get("tokens")),
-                    si(cost.get("flops")),
-                    number(cost.get("seconds", float("nan")), 1),
-                    si(joules, 1) if joules is not None else "–",
-                ]
-            )
-        )
-        data.append({key: cost.get(key) for key in ("name", "seed", "tokens", "flops", "seconds", "gpu_joules")})
-    caption = "Measured by each job; energy only where the device has a counter."
-    columns = ["model", "seed", "tokens", "FLOPs", "seconds", "joules"]
-    return Table("cost", "Cost of training", caption, columns, rows, pd.DataFrame(data))
+    shown = {"tokens": "tokens", "flops": "FLOPs", "seconds": "seconds"}
+    shown |= {"gpu_joules": "J (GPU)", "cpu_joules": "J (CPU)"}
+    data = results.costs.reindex(columns=["name", "seed", *shown]).astype(dict.fromkeys(shown, float))
+    read = [name for name in shown if name.endswith("joules") and data[name].notna().any()]
+    rows = [
+        cells([str(name), si(cost.tokens), si(cost.flops), number(cost.seconds, 1), *(si(cost[each]) for each in read)])
+        for name, cost in data.groupby("name", sort=False)[list(shown)].mean().iterrows()
+    ]
+    caption = "Measured by each job, seconds from its start to its end"
+    caption += "; means over the seeds that have the model." if len(results.seeds) > 1 else "."
+    caption += "" if read else " No counter of energy was readable."
+    columns = ["model", *(title for name, title in shown.items() if not name.endswith("joules") or name in read)]
+    return Table("cost", "Cost of training", caption, columns, rows, data)
 
 
 def model_table(results: LanguageResults) -> Table:
@@ -125,7 +133,11 @@ def model_table(results: LanguageResults) -> Table:
     lacking = [name for name in frame.name if (every.name == name).sum() < len(results.seeds)]
     rows = [cells([m["name"], m["kind"], m["recipe"], ", ".join(m["parents"])]) for m in frame.to_dict("records")]
     same = f"the same graph, without {', '.join(lacking)}" if lacking else "the same graph"
-    caption = f"Seed {results.seeds[0]}; the other seeds have {same}."
+    caption = (
+        f"Seed {results.seeds[0]}; the other seeds have {same}."
+        if len(results.seeds) > 1
+        else "Every model with its recipe."
+    )
     return Table(
         "models", "Models", caption, ["model", "kind", "recipe", "from"], rows, frame, text_columns=4, stretch=[2, 3]
     )
@@ -134,17 +146,21 @@ def model_table(results: LanguageResults) -> Table:
 def notes(results: LanguageResults) -> list[str]:
     """Settings of the statistics, and versions."""
     e = results.study["evaluation"]
+    tuned = bool((results.selected.candidates > 1).any())
     return [
         f"Intervals: bootstrap over items, {e['bootstrap_samples']} samples, percentiles 2.5 and 97.5, seed "
         f"{e['seed']}; systems and languages with the same items share their draws. Languages and seeds are fixed, not "
         "resampled.",
-        "Parameters of merges were chosen on dev; test was scored once, with the chosen ones.",
+        "Parameters of merges were chosen on dev; test was scored once, with the chosen ones."
+        if tuned
+        else "Parameters of merges are those of the study file: none was chosen on data.",
         f"Seeds of the models: {', '.join(map(str, results.seeds))}.",
         "Environment of this report: " + environment_fingerprint(*LIBRARIES) + ".",
     ]
 
 
 def words(sample: Sample, metric: str, signed: bool = False) -> str:
-    """A score with its interval in running text."""
+    """A score with its interval in running text; ``signed``: a difference, which has points where scores have %."""
     decimals = DECIMALS.get(metric, 1)
-    return f"{number(sample.point, decimals, signed)} {interval(*sample.interval, decimals)} {METRICS[metric]}"
+    unit = "" if metric in DECIMALS else "points of " if signed else "% "
+    return f"{number(sample.point, decimals, signed)} {interval(*sample.interval, decimals)} {unit}{METRICS[metric]}"

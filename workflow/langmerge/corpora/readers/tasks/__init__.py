@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from langmerge.corpora.readers import tables
+from langmerge.config import HubDataset
+from langmerge.corpora.readers import hub, tables
 from langmerge.corpora.readers.files import check
 from langmerge.corpora.readers.portions import WHOLE, within
 from langmerge.corpora.readers.tasks.cells import Cells
@@ -20,6 +21,7 @@ from langmerge.provenance import InputError
 __all__ = ["FORMATS", "identical", "read_task", "repeated"]
 
 Item = dict[str, Any]
+Table = Iterator[tuple[int, Mapping[str, Any]]]  # rows with their numbers
 # A row's cells and its name by number -> what its split is chosen by, and the item; None where it is left out.
 Build = Callable[[Cells, str], tuple[str, Item] | None]
 
@@ -48,14 +50,16 @@ FORMATS: dict[str, tuple[str, Callable[[str, str, Mapping[str, str]], Build]]] =
 def read_task(source: Mapping[str, Any], language: str, split: str) -> list[Item]:
     """The items of one language and split, in the order of the file.
 
-    ``source`` has ``format`` (of :data:`FORMATS`) and ``path`` (``.jsonl`` or ``.tsv`` with a header, also ``.gz``;
-    ``{language}`` and ``{split}`` are filled in), and optionally
+    ``source`` has ``format`` (of :data:`FORMATS`) and either ``path`` (``.jsonl`` or ``.tsv`` with a header, also
+    ``.gz``; ``{language}`` and ``{split}`` are filled in) or ``hub`` (a Hub dataset: ``id`` and optionally ``config``,
+    ``split``, ``revision``), and optionally
 
     * ``splits``: {split: what fills ``{split}``},
     * ``portions``: {split: [start, end]}, the share of the file's rows that a split takes, by a hash of the id
       (:mod:`langmerge.corpora.readers.portions`); all where not named,
     * ``columns``: {the format's name: the file's}, with ``id`` and ``group``,
     * ``prompts``: {language: text with ``{column}``}, else the format's own,
+    * ``codes``: {language: how the source writes it},
     * ``words``: {language: {label or question: word}},
     * ``max_characters``: rows whose prompt and longest choice or answer together are longer are left out,
     * ``limit``: at most so many items, the first.
@@ -66,7 +70,6 @@ def read_task(source: Mapping[str, Any], language: str, split: str) -> list[Item
     name = str(source["format"])
     if name not in FORMATS:
         raise ValueError(f"unknown format {name!r}; expected one of {', '.join(FORMATS)}")
-    path = _path(source, language, split)
     own, make = FORMATS[name]
     prompt = (source.get("prompts") or {}).get(language, own)
     words = (source.get("words") or {}).get(language) or {}
@@ -76,7 +79,8 @@ def read_task(source: Mapping[str, Any], language: str, split: str) -> list[Item
     read = 0
     try:
         build = make(prompt, language, words)
-        for read, cells in enumerate(_rows(path, language, source.get("columns") or {}), 1):
+        place, table = _table(source, language, split)
+        for read, cells in enumerate(_rows(place, table, language, source), 1):
             built = build(cells, f"{name}.{read - 1}")
             if built is None or not within(built[0], (start, end)) or (longest and _length(built[1]) > longest):
                 continue
@@ -90,22 +94,28 @@ def read_task(source: Mapping[str, Any], language: str, split: str) -> list[Item
         raise ValueError(str(error)) from None
     if not found:
         raise ValueError(
-            f"{path}: nothing left of {read} rows for split {split}; check `portions`, `words` and `max_characters`"
+            f"{place}: nothing left of {read} rows for split {split}; check `portions`, `words` and `max_characters`"
         )
     return list(found.values())
 
 
-def _path(source: Mapping[str, Any], language: str, split: str) -> Path:
+def _table(source: Mapping[str, Any], language: str, split: str) -> tuple[str, Table]:
+    """The source as messages name it, and its rows."""
+    if source.get("hub"):
+        dataset = HubDataset.model_validate(source["hub"])
+        return hub.name(dataset), hub.records(dataset)
     named = (source.get("splits") or {}).get(split, split)
-    return Path(str(source["path"]).replace("{language}", language).replace("{split}", named))
-
-
-def _rows(path: Path, language: str, columns: Mapping[str, str]) -> Iterator[Cells]:
-    """The file's rows; a column ``lang`` must say ``language`` in each."""
+    path = Path(str(source["path"]).replace("{language}", language).replace("{split}", named))
     tsv = Path(path.name.removesuffix(".gz")).suffix in (".tsv", ".tab")
-    for number, row in (tables.records if tsv else tables.objects)(check(path)):
-        cells = Cells(f"{path}, row {number}", row, columns)
-        if cells.has("lang") and cells.value("lang") != language:
+    return str(path), (tables.records if tsv else tables.objects)(check(path))
+
+
+def _rows(place: str, table: Table, language: str, source: Mapping[str, Any]) -> Iterator[Cells]:
+    """The rows of a table; a column ``lang`` must say ``language``, or the source's code for it, in each."""
+    codes = (language, (source.get("codes") or {}).get(language, language))
+    for number, row in table:
+        cells = Cells(f"{place}, row {number}", row, source.get("columns") or {})
+        if cells.has("lang") and cells.value("lang") not in codes:
             raise cells.wrong("lang", f"the language {language}", cells.value("lang"))
         yield cells
 
