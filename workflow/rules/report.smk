@@ -12,6 +12,8 @@ rule write_report:
         folder=folders_of("write_report"),
     conda:
         "../../envs/reporting.yaml"
+    # Figures are drawn side by side.
+    threads: 2
     params:
         spec=job_spec,
         inputs=job_inputs,

@@ -13,6 +13,7 @@ from langmerge.command import parse
 from langmerge.reporting import booktabs, html, pdf
 from langmerge.reporting import document as translation
 from langmerge.reporting.document import Document
+from langmerge.reporting.drawing import draw
 from langmerge.reporting.figures import style
 from langmerge.reporting.load import load
 from langmerge.reporting.studies import compose as compose_study
@@ -28,12 +29,8 @@ def write(document: Document, folder: Path) -> None:
         table.data.to_csv(f"{path}.csv", index=False, float_format="%.6g", lineterminator="\n")
         Path(f"{path}.tex").write_text(booktabs.render(table), encoding="utf-8")
         Path(f"{path}.md").write_text(table.markdown(), encoding="utf-8")
-    with style():
-        for figure in document.figures:
-            path = folder / "figures" / figure.name
-            figure.drawing.savefig(f"{path}.pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
-            figure.drawing.savefig(f"{path}.png", metadata={"Software": None})
-    (folder / "report.html").write_text(html.render(document), encoding="utf-8")
+    drawings = draw(document.figures, folder / "figures")
+    (folder / "report.html").write_text(html.render(document, drawings), encoding="utf-8")
     (folder / "report.pdf").write_bytes(pdf.render(document, folder / "figures"))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from langmerge.reporting.document import Document
-from langmerge.reporting.figures import Figure, style
+from langmerge.reporting.figures import Figure
 from langmerge.reporting.findings import VERDICTS
 from langmerge.reporting.lines import unbroken
 from langmerge.reporting.table import Table
 
 TEMPLATES = Path(__file__).with_name("templates")
-NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
-def svg(figure: Figure) -> str:
-    """A figure as an SVG element that scales with the page; ids start with its name, so that a page can hold many."""
-    with style():
-        file = io.StringIO()
-        figure.drawing.savefig(file, format="svg", metadata=NO_METADATA)
-    text = file.getvalue()
+def svg(figure: Figure, text: str) -> str:
+    """A figure's SVG document as an element that scales with the page.
+
+    Its ids start with its name, so that a page can hold many.
+    """
     text = text[text.index("<svg") :]
     text = re.sub(r'\bid="', f'id="{figure.name}-', text)
     text = re.sub(r'(href="|url\()#', rf"\1#{figure.name}-", text)
@@ -37,8 +35,8 @@ def svg(figure: Figure) -> str:
     return f'{head} role="img" aria-label="{figure.title}"{limit}>{rest}'
 
 
-def render(document: Document) -> str:
-    """The page as a string."""
+def render(document: Document, drawings: Mapping[str, str]) -> str:
+    """The page as a string; ``drawings`` are the SVG documents of its figures by name."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -52,7 +50,7 @@ def render(document: Document) -> str:
         return "table" if isinstance(block, Table) else "figure" if isinstance(block, Figure) else type(block).__name__
 
     environment.filters["kind"] = kind
-    environment.filters["svg"] = lambda figure: Markup(svg(figure))
+    environment.filters["svg"] = lambda figure: Markup(svg(figure, drawings[figure.name]))
     numbers = {id(block): n for blocks in (document.tables, document.figures) for n, block in enumerate(blocks, 1)}
     environment.filters["number"] = lambda block: numbers[id(block)]
     return environment.get_template("report.html.j2").render(document=document, verdicts=VERDICTS)
