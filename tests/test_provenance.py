@@ -134,7 +134,7 @@ def shipped(monkeypatch):
     )
 
 
-# The configuration reads the ways to grow a model from it; only the stage that grows computes with it.
+# The configuration reads names from them; only these stages (and reports) compute with them.
 FOR_THE_SPEC_AND_ONE_STAGE = {
     "langmerge.growth": "langmerge.growing",
     "langmerge.transforms": "langmerge.corpora.prepare",
