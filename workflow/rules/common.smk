@@ -82,8 +82,11 @@ LIBRARIES = {
 
 
 onstart:
-    # Jobs of this machine and this Python are forks of one process, which saves them the imports.
     if workflow.local_exec and not workflow.touch:
+        # Snakemake's limit of jobs a second (100, for clusters) makes it look at all ready jobs and their inputs once a
+        # second for each job that it ever started: a third of a core in a run of 300 jobs, and more in a longer one.
+        workflow.scheduler.job_rate_limiter = None
+        # Jobs of this machine and this Python are forks of one process, which saves them the imports.
         if not workflow.deployment_settings.deployment_method:
             forkserver.start()
 
