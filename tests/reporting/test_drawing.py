@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from langmerge.reporting.drawing import draw
-from langmerge.reporting.figures import Figure, panels, settle, style
+from langmerge.reporting.figures import Figure, arranged, panels, style, used
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def figures():
             for place, ax in enumerate(axes.flat):
                 ax.plot(np.arange(5), np.arange(5) ** (place + 1), label=name)
                 ax.legend()
-            found.append(Figure(name, name, "", settle(drawing)))
+            found.append(Figure(name, name, "", drawing))
     return found
 
 
@@ -41,3 +41,13 @@ def test_a_figure_that_fails_fails_the_report(figures, tmp_path, monkeypatch):
 
 def test_no_figures(tmp_path):
     assert draw([], tmp_path) == {}
+
+
+@pytest.mark.parametrize("count", range(1, 13))
+def test_panels_stand_in_full_rows_of_at_most_three(count):
+    rows, columns = arranged(count)
+    assert columns <= 3 and rows * columns >= count > (rows - 1) * columns
+    with style():
+        drawing, axes = panels(rows, columns, 4, 2)
+        kept = used(axes, count)
+    assert kept == drawing.axes and len(kept) == count, "no empty panel is drawn"

@@ -11,11 +11,11 @@ import pytest
 
 from langmerge import config, plan
 from langmerge.reporting.figures import style
-from langmerge.reporting.findings import INCONCLUSIVE, NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
 from langmerge.reporting.studies import distance, distance_measures, dyads
 from langmerge.reporting.studies.distance_claims import find, verdict
 from langmerge.reporting.studies.distance_evidence import Evidence
 from langmerge.reporting.studies.results import Samples, load
+from langmerge.reporting.verdicts import INCONCLUSIVE, NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
 
 ROOT = Path(__file__).resolve().parents[2]
 N = 12  # items

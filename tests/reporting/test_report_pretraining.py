@@ -11,11 +11,11 @@ from scipy import stats
 
 from langmerge import config, plan
 from langmerge.reporting.figures import style
-from langmerge.reporting.findings import INCONCLUSIVE, NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
 from langmerge.reporting.studies import pretraining
 from langmerge.reporting.studies import pretraining_measures as measures
 from langmerge.reporting.studies import pretraining_tables as tables
 from langmerge.reporting.studies.results import Samples, load
+from langmerge.reporting.verdicts import INCONCLUSIVE, NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
 
 ROOT = Path(__file__).resolve().parents[2]
 N, BYTES = 40, 50.0

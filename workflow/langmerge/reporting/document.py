@@ -17,7 +17,7 @@ from langmerge.reporting.figures_redistribution import redistribution_figure
 from langmerge.reporting.figures_similarity import language_figure, similarity_figure
 from langmerge.reporting.figures_units import flow_figure, site_figure, units_figure
 from langmerge.reporting.figures_weights import weight_figure
-from langmerge.reporting.findings import Finding, find, findings_table, summary
+from langmerge.reporting.findings import find, findings_table, summary
 from langmerge.reporting.load import Results
 from langmerge.reporting.samples import Scores, arrow
 from langmerge.reporting.table import Table
@@ -42,6 +42,7 @@ from langmerge.reporting.tables_scores import (
 )
 from langmerge.reporting.tables_units import embedding_table, unit_table
 from langmerge.reporting.tables_weights import weight_table
+from langmerge.reporting.verdicts import Finding
 
 LIBRARIES = ("numpy", "pandas", "matplotlib", "sacrebleu", "typst", "jinja2")
 

@@ -44,6 +44,9 @@ def _draw(figure: Figure, folder: Path) -> str:
     path = folder / figure.name
     page = io.StringIO()
     with style():
+        if layout := figure.drawing.get_layout_engine():  # once, so that every format gets the same picture
+            layout.execute(figure.drawing)
+            figure.drawing.set_layout_engine("none")
         figure.drawing.savefig(f"{path}.pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
         figure.drawing.savefig(f"{path}.png", metadata={"Software": None})
         nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}

@@ -53,11 +53,18 @@ def panels(rows: int, columns: int, width: float, height: float, **options: Any)
     return drawing, drawing.subplots(rows, columns, squeeze=False, **options)
 
 
-def settle(drawing: Drawing) -> Drawing:
-    """Lay a drawing out once and for all, so that every file format gets the same picture and no time is lost."""
-    drawing.draw_without_rendering()
-    drawing.set_layout_engine("none")
-    return drawing
+def arranged(count: int) -> tuple[int, int]:
+    """Rows and columns for so many panels: up to three stand in a row, more in rows of equal length."""
+    rows = -(-count // 3)
+    return rows, -(-count // rows)
+
+
+def used(axes: np.ndarray, count: int) -> list[Axes]:
+    """The first ``count`` axes of a grid; the others are taken out of the drawing."""
+    every = list(axes.flat)
+    for ax in every[count:]:
+        ax.remove()
+    return every[:count]
 
 
 def colour(index: int) -> str:
@@ -121,7 +128,6 @@ def retention_figure(scores: Scores, metric: str = "bleu") -> Figure | None:
         for ax in axes[:, 0]:
             ax.set_ylabel(f"{METRICS[metric]}, merge / specialist")
         drawing.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(r.groups))
-        settle(drawing)
     return Figure(
         "retention",
         "What merges keep",
@@ -165,7 +171,6 @@ def drift_figure(scores: Scores, metric: str = "bleu") -> Figure | None:
         axes[0, 0].set_ylabel(f"{METRICS[metric]}, merge / specialist")
         handles = axes[0, 0].get_legend_handles_labels()
         drawing.legend(*handles, loc="outside lower center", ncols=min(9, len(r.languages) + 1))
-        settle(drawing)
     method = label("merge", str(r.study["merging"]["drift"]["method"]))
     return Figure(
         "drift",
@@ -203,7 +208,6 @@ def grid_figure(scores: Scores) -> Figure | None:
                     ax.set_ylabel(f"dev {METRICS[r.study['merging']['select_by']]}")
         for ax in axes[:, 0]:
             ax.set_ylim(bottom=0)  # shared by the row
-        settle(drawing)
     return Figure(
         "grid",
         "Dev score over the grids",
@@ -277,7 +281,6 @@ def training_figure(scores: Scores) -> Figure | None:
             if len(names) > 1:
                 ax.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.24), handlelength=1.2, columnspacing=0.8)
         axes[0, 0].set_ylabel("loss (nats per token)")
-        settle(drawing)
     return Figure(
         "training",
         "Training",
@@ -318,7 +321,6 @@ def pair_figure(scores: Scores, metric: str = "bleu") -> Figure | None:
             ax.set_xlabel("merged with")
         axes[0, 0].set_ylabel("language scored")
         drawing.colorbar(image, ax=list(axes.flat), label="merge / specialist", shrink=0.85)
-        settle(drawing)
     method = label("merge", str(shares.method.iloc[0]))
     return Figure(
         "pairs",

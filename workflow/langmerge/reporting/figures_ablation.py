@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from langmerge.reporting.figures import COLUMN, MARKERS, TEXT, Figure, colour, panels, settle, style
+from langmerge.reporting.figures import COLUMN, MARKERS, TEXT, Figure, colour, panels, style
 from langmerge.reporting.figures_units import TALL
 from langmerge.reporting.load import Results, each
 from langmerge.reporting.samples import arrow
@@ -55,7 +55,6 @@ def ablation_figure(results: Results) -> Figure | None:
                 if k + columns >= len(models[group]):
                     ax.set_xlabel("language whose units are off")
         drawing.legend(handles=_handles(results, found), loc="outside lower center", ncols=6)
-        settle(drawing)
     return Figure(
         "ablation",
         "Language units switched off",

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from langmerge.reporting.errors import over_halves
-from langmerge.reporting.figures import COLUMN, MARKERS, TEXT, Figure, colour, panels, settle, style
+from langmerge.reporting.figures import COLUMN, MARKERS, TEXT, Figure, colour, panels, style
 from langmerge.reporting.load import Results
 from langmerge.reporting.samples import arrow
 from langmerge.reporting.tables_models import KINDS, angles_of, model_label
@@ -40,7 +40,6 @@ def angle_figure(results: Results) -> Figure | None:
             ax.set_ylabel("median principal angle (°)")
         axes[0, 0].set_ylim(bottom=0)  # shared
         drawing.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-        settle(drawing)
     return Figure(
         "angles",
         "Principal angles by layer",
@@ -124,7 +123,6 @@ def map_figure(results: Results) -> Figure | None:
             ax.set_ylabel("second axis")
             ax.yaxis.set_major_locator(MaxNLocator(4))
         drawing.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=len(layers) + 1)
-        settle(drawing)
     seed = f" Seed {results.seeds[0]}." if len(results.seeds) > 1 else ""
     return Figure(
         "maps",

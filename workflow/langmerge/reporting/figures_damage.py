@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from langmerge.reporting.figures import COLUMN, TEXT, Figure, colour, panels, settle, style
+from langmerge.reporting.figures import COLUMN, TEXT, Figure, colour, panels, style
 from langmerge.reporting.load import Results, each
 from langmerge.reporting.samples import arrow, label
 from langmerge.reporting.table import number
@@ -46,7 +46,6 @@ def forest_figure(results: Results) -> Figure | None:
         ax.set_xlabel(f"rank correlation with the {outcome_label(results)}")
         ax.set_ylabel("measure")
         ax.set_title("the strongest measures", pad=12)
-        settle(drawing)
     return Figure(
         "predictors",
         "What foretells merge damage",
@@ -86,7 +85,6 @@ def scatter_figure(results: Results) -> Figure | None:
         dot: dict[str, Any] = {"marker": "o", "linestyle": ""}
         handles = [Line2D([], [], color=look, label=code, **dot) for code, look in looks.items()]
         drawing.legend(handles=handles, loc="outside lower center", ncols=min(9, len(handles)))
-        settle(drawing)
     return Figure(
         "damage",
         "Damage against the strongest measures",

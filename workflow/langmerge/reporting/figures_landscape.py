@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from langmerge.reporting.figures import COLUMN, HEAT, TEXT, Figure, colour, panels, settle, style
+from langmerge.reporting.figures import COLUMN, HEAT, TEXT, Figure, colour, panels, style
 from langmerge.reporting.load import Results
 from langmerge.reporting.samples import arrow
 from langmerge.reporting.table import number
@@ -79,7 +79,6 @@ def line_figure(results: Results) -> Figure | None:
         order = [*(f"to {code}" for code in results.languages), *legend]
         names = sorted(legend, key=order.index)
         drawing.legend([legend[name] for name in names], names, loc="outside lower center", ncols=min(9, len(names)))
-        settle(drawing)
     sentences = int(line[line.language != MEAN].n.max())
     return Figure(
         "lines",
@@ -136,7 +135,6 @@ def plane_figure(results: Results) -> Figure | None:
             bar.set_ticks(levels[:: (LEVELS - 1) // 4].tolist())
             bar.ax.yaxis.set_minor_locator(NullLocator())
         axes[0, 0].set_ylabel("distance in weight space")
-        settle(drawing)
     seed = f" Seed {results.seeds[0]}." if len(results.seeds) > 1 else ""
     return Figure(
         "plane",
@@ -208,7 +206,6 @@ def matrix_figure(results: Results) -> Figure | None:
             axes[-1, k].set_xlabel("language")
             bar = drawing.colorbar(image, ax=list(axes[:, k]), location="bottom", label=matrix.label, aspect=18)
             bar.ax.xaxis.set_major_locator(MaxNLocator(3))
-        settle(drawing)
     gradients, fisher = (results.table(f"landscape/{name}") for name in ("gradients", "fisher"))
     chance = ["gradients 0"] if len(gradients) else []
     if len(fisher):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from langmerge.reporting.figures import COLUMN, DASHES, MARKERS, TEXT, Figure, colour, panels, settle, style
+from langmerge.reporting.figures import COLUMN, DASHES, MARKERS, TEXT, Figure, colour, panels, style
 from langmerge.reporting.load import Results
 from langmerge.reporting.samples import arrow
 from langmerge.reporting.tables_models import KINDS, pair_kinds
@@ -33,7 +33,6 @@ def usage_figure(results: Results) -> Figure | None:
             ax.xaxis.get_major_locator().set_params(integer=True)
         axes[0, 0].set_ylabel("cosine of firing rates")
         drawing.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-        settle(drawing)
     return Figure(
         "usage",
         "Alignment of neuron usage by layer",

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from langmerge.reporting.figures import COLUMN, MARKERS, TEXT, Figure, colour, panels, settle, style
+from langmerge.reporting.figures import COLUMN, MARKERS, TEXT, Figure, colour, panels, style
 from langmerge.reporting.load import Results
 from langmerge.reporting.samples import METRICS, arrow, label
 
@@ -85,7 +85,6 @@ def patch_figure(results: Results, onto: str) -> Figure | None:
             for handle, text in zip(*ax.get_legend_handles_labels(), strict=True):
                 legend.setdefault(text, handle)
         drawing.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=min(9, len(legend)))
-        settle(drawing)
     sentences = int(table[table.language != MEAN].n.max())
     return Figure(
         f"patches_{onto}",

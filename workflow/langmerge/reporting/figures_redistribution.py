@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from langmerge.reporting.figures import TEXT, Figure, colour, panels, settle, style
+from langmerge.reporting.figures import TEXT, Figure, colour, panels, style
 from langmerge.reporting.figures_units import TALL
 from langmerge.reporting.load import Results, each
 from langmerge.reporting.samples import arrow
@@ -75,7 +75,6 @@ def redistribution_figure(results: Results) -> Figure | None:
         axes[-1, 1].set_xlabel("change, %")
         axes[-1, 2].set_xlabel("bits, summed over units")
         drawing.legend(handles=_handles(set(mean.role)), loc="outside lower center", ncols=4)
-        settle(drawing)
     again = " of all seeds together" if len(results.table("replication/replication")) else ""
     return Figure(
         "redistribution",

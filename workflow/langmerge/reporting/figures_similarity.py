@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from langmerge.reporting.errors import over_blocks
-from langmerge.reporting.figures import DASHES, MARKERS, TEXT, Figure, colour, panels, settle, style
+from langmerge.reporting.figures import DASHES, MARKERS, TEXT, Figure, colour, panels, style
 from langmerge.reporting.figures_units import TALL
 from langmerge.reporting.load import Results
 from langmerge.reporting.samples import arrow
@@ -156,7 +156,7 @@ def _within(ax: Axes, results: Results, group: str, table: pd.DataFrame) -> None
 
 
 def _panels(results: Results, table: pd.DataFrame, draw: Any) -> Any:
-    """A row for each direction group, a column for each measure, settled; ``draw`` puts the lines in."""
+    """A row for each direction group, a column for each measure; ``draw`` puts the lines in."""
     groups = list(dict.fromkeys(table.group))
     measures = [measure for measure in MEASURES if measure in set(table.measure)]
     with style():
@@ -185,7 +185,7 @@ def _panels(results: Results, table: pd.DataFrame, draw: Any) -> Any:
             for handle, text in zip(*ax.get_legend_handles_labels(), strict=True):
                 legend.setdefault(text, handle)
         drawing.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=min(5, len(legend)))
-        return settle(drawing)
+        return drawing
 
 
 def _line(ax: Axes, line: pd.DataFrame, **looks: Any) -> None:

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
-from langmerge.reporting.figures import HEAT, MARKERS, TEXT, Figure, colour, panels, settle, style
+from langmerge.reporting.figures import HEAT, MARKERS, TEXT, Figure, colour, panels, style
 from langmerge.reporting.load import Results
 from langmerge.reporting.samples import arrow
 from langmerge.reporting.table import interval, si
@@ -106,7 +106,7 @@ def _models(results: Results, group: str, table: pd.DataFrame) -> dict[str, pd.D
 def _layers(
     results: Results, shown: dict[str, dict[str, pd.DataFrame]], titles: list[str], sharey: bool
 ) -> Drawing:  # fmt: skip
-    """Panels of counts by layer, settled: direction groups below each other, ``titles`` beside each other."""
+    """Panels of counts by layer: direction groups below each other, ``titles`` beside each other."""
     lines = -(-len(titles) // ACROSS)
     columns = -(-len(titles) // lines)  # so that the last line is not a lone panel
     with style():
@@ -133,7 +133,7 @@ def _layers(
         drawing.legend(
             legend.values(), legend.keys(), loc="outside lower center", ncols=min(int(width / 0.7), len(legend))
         )
-        return settle(drawing)
+        return drawing
 
 
 def _counts(ax: Axes, results: Results, table: pd.DataFrame) -> None:
@@ -197,7 +197,6 @@ def flow_figure(results: Results, group: str) -> Figure | None:
             if k + columns >= len(models):
                 ax.set_xlabel("model")
         drawing.colorbar(image, ax=list(axes.flat), label="units", aspect=30, shrink=0.8)
-        settle(drawing)
     return Figure(
         f"flows_{group.replace('-', '_')}",
         f"What becomes of the base's language units, {arrow(group, results.pivot)}",

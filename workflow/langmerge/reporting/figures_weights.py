@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from langmerge.reporting.figures import COLUMN, DASHES, MARKERS, TEXT, Figure, colour, panels, settle, style
+from langmerge.reporting.figures import COLUMN, DASHES, MARKERS, TEXT, Figure, colour, panels, style
 from langmerge.reporting.load import Results
 from langmerge.reporting.samples import arrow
 from langmerge.reporting.tables_models import model_label
@@ -53,7 +53,6 @@ def weight_figure(results: Results) -> Figure | None:
             for handle, text in zip(*ax.get_legend_handles_labels(), strict=True):
                 legend.setdefault(text, handle)
         drawing.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=min(8, len(legend)))
-        settle(drawing)
     return Figure(
         "task_vectors",
         "Task vectors by layer",

@@ -12,9 +12,9 @@ from markupsafe import Markup
 
 from langmerge.reporting.document import Document
 from langmerge.reporting.figures import Figure
-from langmerge.reporting.findings import VERDICTS
 from langmerge.reporting.lines import unbroken
 from langmerge.reporting.table import Table
+from langmerge.reporting.verdicts import VERDICTS
 
 TEMPLATES = Path(__file__).with_name("templates")
 

@@ -14,10 +14,10 @@ import typst
 
 from langmerge.reporting.document import Document, without_unprintable
 from langmerge.reporting.figures import Figure
-from langmerge.reporting.findings import VERDICTS
 from langmerge.reporting.html import TEMPLATES
 from langmerge.reporting.lines import unbroken
 from langmerge.reporting.table import Table
+from langmerge.reporting.verdicts import VERDICTS
 
 
 def _block(block: str | list[str] | Table | Figure) -> dict[str, Any] | None:

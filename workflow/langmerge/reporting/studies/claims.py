@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pandas as pd
 
-from langmerge.reporting.findings import NOT_TESTABLE, Finding
 from langmerge.reporting.studies.results import Samples
 from langmerge.reporting.table import Table, cells
+from langmerge.reporting.verdicts import NOT_TESTABLE, Finding
 
 
 def untestable(name: str, claim: str, missing: str) -> Finding:

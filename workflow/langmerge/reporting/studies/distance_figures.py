@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from langmerge.reporting.figures import COLUMN, HEAT, MARKERS, TEXT, Figure, colour, panels, settle
+from langmerge.reporting.figures import COLUMN, HEAT, MARKERS, TEXT, Figure, colour, panels
 from langmerge.reporting.studies import dyads
 from langmerge.reporting.studies.distance_measures import AFTER, BEFORE, INTERACTION, KINDS, LETTERS
 from langmerge.reporting.table import interval, number
@@ -49,7 +49,7 @@ def dose_figure(pairs: pd.DataFrame, fitted: np.ndarray) -> Figure:
         f"Each point is a pair ({len(pairs)}), mean over seeds; stars: the twins, two specialists of one "
         "language. Left: pairs that differ in words only, and their mean. Right: by the kinds that differ "
         f"({letters}; words by any share); dashes: mean of the additive model.",
-        settle(drawing),
+        drawing,
     )
 
 
@@ -90,7 +90,7 @@ def effect_figure(effects: pd.DataFrame, by_seed: Mapping[int, Mapping[str, floa
         f"Slopes over pairs, mean of {len(by_seed)} seeds: of the kind alone, and beside the others "
         "(regression; ticks: single seeds). Bars: 95 % jackknife intervals over languages. Interaction: slope of the "
         "sum of the products of every two kinds, beside all kinds.",
-        settle(drawing),
+        drawing,
     )
 
 
@@ -128,7 +128,7 @@ def conditional_figure(table: pd.DataFrame | None, moderator: str | None) -> Fig
         f"Slopes of the other kinds in pairs alike and in pairs apart in {name}, one regression; {name} itself: "
         f"{number(own['slope'], 2)} {interval(own['low'], own['high'], 2)}. Bars: 95 % jackknife intervals over "
         f"languages. Of the kinds, {name} is the one that splits the others best, chosen on these data.",
-        settle(drawing),
+        drawing,
     )
 
 
@@ -154,7 +154,7 @@ def pair_figure(outcome: np.ndarray, names: list[str], methods: str) -> Figure:
         f"Retention of the {methods} merge: (base − merge) / (base − specialist) in bits per byte, mean of "
         "both languages and seeds; 1: all of what the specialists gained over the base, 0: none. Languages "
         "are named by what they changed, in groups by the kind that splits the others best.",
-        settle(drawing),
+        drawing,
     )
 
 
@@ -188,7 +188,7 @@ def foresight_figure(table: pd.DataFrame, by_seed: Mapping[int, Mapping[str, flo
         "Spearman's ρ with 95 % jackknife intervals over languages; ticks: all pairs in single seeds. Filled: p < 0.05 "
         "after correction for the number of measures (permuting languages). Below the dotted line: needs the merged "
         "weights, on other sentences.",
-        settle(drawing),
+        drawing,
     )
 
 
@@ -216,7 +216,7 @@ def scatter_figure(pairs: pd.DataFrame, measures: Mapping[str, str], moderator: 
         "scatter",
         "The best measures before merging against what the merge keeps",
         f"Each point is a pair ({len(pairs)}), mean over seeds.",
-        settle(drawing),
+        drawing,
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 
-from langmerge.reporting.figures import COLUMN, DASHES, HEAT, MARKERS, TEXT, Figure, colour, panels, settle
+from langmerge.reporting.figures import COLUMN, DASHES, HEAT, MARKERS, TEXT, Figure, arranged, colour, panels, used
 from langmerge.reporting.studies.results import LanguageResults
 from langmerge.reporting.table import number
 
@@ -37,7 +37,7 @@ def barrier_figure(results: LanguageResults, labels: dict[str, str]) -> Figure |
         "(1); halfway is their average. Mean and range over the other languages. "
         + sentences_of(results)
         + (" Means over seeds." if len(results.seeds) > 1 else ""),
-        settle(drawing),
+        drawing,
     )
 
 
@@ -59,17 +59,26 @@ def outward(results: LanguageResults, curve: pd.DataFrame) -> pd.DataFrame:
 
 
 def layer_figure(
-    results: LanguageResults, measures: Sequence[str], labels: dict[str, str], title: str, caption: str
+    results: LanguageResults,
+    measures: Sequence[str],
+    labels: dict[str, str],
+    groups: Collection[str],
+    title: str,
+    caption: str,
 ) -> Figure | None:
-    """Measures of pairs by layer, averaged; mean and range over pairs; a line for each group of ``labels``."""
+    """Measures of pairs by layer, averaged; mean and range over pairs; a line for each of ``groups``.
+
+    ``labels`` names all groups of the study: each has its colour and marker in every figure.
+    """
     layers = results.diagnoses.get("layers", pd.DataFrame())
     found = layers[layers.measure.isin(measures)] if len(layers) else layers
-    shown = [group for group in labels if len(found) and (found.group == group).any()]
+    shown = [group for group in groups if len(found) and (found.group == group).any()]
     if not shown:
         return None
     drawing, axes = panels(1, 1, COLUMN, 2.6)
     ax = axes[0, 0]
-    for place, group in enumerate(shown):
+    for group in shown:
+        place = list(labels).index(group)
         pairs = found[found.group == group].groupby(["a", "b", "layer"]).value.mean()
         by_layer = pairs.groupby("layer").agg(["mean", "min", "max"])
         mark = MARKERS[place % len(MARKERS)]
@@ -79,7 +88,7 @@ def layer_figure(
     ax.set_ylabel("CKA")
     ax.set_xticks(sorted(found.layer.unique()))
     drawing.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return Figure("layers", title, caption, settle(drawing))
+    return Figure("layers", title, caption, drawing)
 
 
 def language_of(results: LanguageResults, model: str) -> str:
@@ -92,11 +101,12 @@ def language_of(results: LanguageResults, model: str) -> str:
 def matrix_figure(
     name: str, title: str, caption: str, matrices: dict[str, pd.DataFrame], axis: str, decimals: int = 2
 ) -> Figure:
-    """Heat maps beside each other with their numbers in the cells; NaN cells stay empty."""
-    drawing, axes = panels(1, len(matrices), min(TEXT, 0.6 + 2.3 * len(matrices)), 2.2)
+    """Heat maps, up to three beside each other, with their numbers in the cells; NaN cells stay empty."""
+    rows, columns = arranged(len(matrices))
+    drawing, axes = panels(rows, columns, min(TEXT, 0.6 + 2.3 * columns), 2.2 * rows)
     low = min(float(m.min().min()) for m in matrices.values())
     high = max(float(m.max().max()) for m in matrices.values())
-    for ax, (label, matrix) in zip(axes.flat, matrices.items(), strict=True):
+    for ax, (label, matrix) in zip(used(axes, len(matrices)), matrices.items(), strict=True):
         mesh = ax.pcolormesh(matrix.to_numpy(), vmin=low, vmax=high, **HEAT)
         for y, row in enumerate(matrix.to_numpy()):
             for x, value in enumerate(row):
@@ -116,4 +126,4 @@ def matrix_figure(
         ax.grid(visible=False)
         ax.set_title(label)
     drawing.colorbar(mesh, ax=list(axes.flat), label=axis, fraction=0.05)
-    return Figure(name, title, caption, settle(drawing))
+    return Figure(name, title, caption, drawing)

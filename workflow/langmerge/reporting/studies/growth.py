@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 
 from langmerge.reporting.document import Document, Section, given
-from langmerge.reporting.findings import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Finding, verdict
 from langmerge.reporting.load import each
 from langmerge.reporting.samples import Sample, mean, ratio
 from langmerge.reporting.studies import growth_figures as figures
@@ -21,6 +20,7 @@ from langmerge.reporting.studies.results import MAIN, METRICS, LanguageResults, 
 from langmerge.reporting.studies.tables import cost_table, method_label, model_table, notes, words
 from langmerge.reporting.table import interval, number, si
 from langmerge.reporting.tables_harness import harness_table
+from langmerge.reporting.verdicts import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Finding, verdict
 
 METRIC = MAIN[TEXT]
 PARTED = 0.1  # copies whose difference is so small a share of what noise makes of it count as copies still

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import EngFormatter
 
-from langmerge.reporting.figures import DASHES, MARKERS, TEXT, Figure, colour, panels, settle
+from langmerge.reporting.figures import DASHES, MARKERS, TEXT, Figure, colour, panels
 from langmerge.reporting.samples import Sample
 from langmerge.reporting.studies.figures import matrix_figure
 from langmerge.reporting.studies.growth_measures import LABELS, Measures, Point
@@ -83,7 +83,7 @@ def curve_figure(measures: Measures) -> Figure | None:
         "Learning a language, by tokens and by compute",
         "Bits per byte in the language that is learnt against tokens, against the FLOPs of continued pre-training, and "
         f"against these with all FLOPs that made the source (logarithmic). {counted(measures.results, TASK)}. {BAND}",
-        settle(drawing),
+        drawing,
     )
 
 
@@ -108,7 +108,7 @@ def forgetting_figure(measures: Measures) -> Figure | None:
         f"What is forgotten of {pivot}",
         f"Bits per byte in {pivot} while a language is learnt; at 0 the source. "
         f"{counted(measures.results, TASK)}. {BAND}",
-        settle(drawing),
+        drawing,
     )
 
 
@@ -131,7 +131,7 @@ def number_figure(measures: Measures) -> Figure | None:
         "Merges by number of models",
         "Bits per byte that a merge loses against the specialists it is made of, each in its language; mean over all "
         f"subsets of the languages of that size. {counted(measures.results, TASK)}. {BAND}",
-        settle(drawing),
+        drawing,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from langmerge.reporting.figures import COLUMN, DASHES, MARKERS, TEXT, Figure, colour, panels, settle
+from langmerge.reporting.figures import COLUMN, DASHES, MARKERS, TEXT, Figure, arranged, colour, panels, used
 from langmerge.reporting.studies.figures import matrix_figure
 from langmerge.reporting.studies.maintenance_costs import SCENARIOS, WAYS
 from langmerge.reporting.studies.maintenance_measures import (
@@ -76,7 +76,7 @@ def cost_figure(costs: pd.DataFrame, workers: int) -> Figure | None:
         "tunings and seeds. Work is CPU time (on GPUs: GPU time); wall-clock is that of trainings scheduled on the "
         f"same {workers} workers. Merges: {label(LEAD)}; their FLOPs are not counted. No bar: "
         "the way does not apply.",
-        settle(drawing),
+        drawing,
     )
 
 
@@ -86,8 +86,9 @@ def density_figure(view: View) -> Figure | None:
     groups = [group for group in view.groups if view.keys(group, role="density")]
     if len(densities) < 2 or not groups:
         return None
-    drawing, axes = panels(1, len(groups), min(TEXT, max(COLUMN + 0.6, 0.4 + 1.9 * len(groups))), 2.2)
-    for ax, group in zip(axes.flat, groups, strict=True):
+    rows, columns = arranged(len(groups))
+    drawing, axes = panels(rows, columns, min(TEXT, max(COLUMN + 0.6, 0.4 + 1.9 * columns)), 0.4 + 1.8 * rows)
+    for ax, group in zip(used(axes, len(groups)), groups, strict=True):
         for place, recipe in enumerate(RECIPES):
             found = [view.average(group, role="density", recipe=recipe, density=d) for d in densities]
             low, high = zip(*(sample.interval for sample in found), strict=True)
@@ -107,7 +108,7 @@ def density_figure(view: View) -> Figure | None:
         "Mean over languages on test, scale 1; bands: 95 % bootstrap intervals. Density: share of each change that the "
         "trim keeps (TIES), or probability of keeping an entry (DARE-TIES, which drops at random and then trims "
         "nothing; with the SVD, in the common singular basis).",
-        settle(drawing),
+        drawing,
     )
 
 
@@ -117,21 +118,22 @@ def gap_figure(view: View) -> Figure | None:
     if len(table) < 4:
         return None
     groups = list(dict.fromkeys(table.group))
-    drawing, axes = panels(1, len(groups), min(TEXT, max(COLUMN, 2.1 * len(groups))), 2.2, sharey=True)
-    for place, (ax, group) in enumerate(zip(axes.flat, groups, strict=True)):
-        rows = table[table.group == group]
-        reach = np.clip(np.array([rows.gap - rows.low, rows.high - rows.gap]), 0, None)
+    rows, columns = arranged(len(groups))
+    drawing, axes = panels(rows, columns, min(TEXT, max(COLUMN, 2.1 * columns)), 0.3 + 1.9 * rows, sharey=True)
+    for place, (ax, group) in enumerate(zip(used(axes, len(groups)), groups, strict=True)):
+        here = table[table.group == group]
+        reach = np.clip(np.array([here.gap - here.low, here.high - here.gap]), 0, None)
         style = {"color": colour(place), "fmt": MARKERS[place % len(MARKERS)]}
-        ax.errorbar(rows.cosine, rows.gap, reach, markersize=4, elinewidth=0.6, **style)
-        for row in rows.to_dict("records"):
+        ax.errorbar(here.cosine, here.gap, reach, markersize=4, elinewidth=0.6, **style)
+        for row in here.to_dict("records"):
             ax.annotate(row["language"], (row["cosine"], row["gap"]), (3, 2), textcoords="offset points", fontsize=6.5)
         ax.axhline(0, color="0.4", linewidth=0.8)
         ax.margins(x=0.15)
         ax.locator_params(axis="x", nbins=4)
         ax.set_title(view.title(str(group)).replace(", ", "\n"))
-        ax.set_xlabel("mean cosine with the others")
     rho, p = association(table)
-    axes[0, 0].set_ylabel("merged − combined (points)")
+    drawing.supxlabel("mean cosine with the others", fontsize="medium")
+    drawing.supylabel("merged − combined (points)", fontsize="medium")
     found = (
         f" Rank correlation within tasks {number(rho, 2)}, {p_words(p)} ({PERMUTATIONS} permutations)."
         if rho == rho
@@ -143,5 +145,5 @@ def gap_figure(view: View) -> Figure | None:
         "Language vectors and what merging loses",
         f"Each point is a language of a task: {label(LEAD)} against the combined model, with 95 % bootstrap intervals "
         f"({tasks}).{found} The horizontal scales differ.",
-        settle(drawing),
+        drawing,
     )

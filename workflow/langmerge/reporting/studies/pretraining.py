@@ -74,6 +74,7 @@ def compose(results: LanguageResults) -> Document:
                 layer_figure(
                     results,
                     ["cka.a", "cka.b"],
+                    labels,
                     few,
                     "Similarity of two models by layer",
                     "Debiased linear CKA between two models that read the same sentences, in the language of one and "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from scipy import stats
 
-from langmerge.reporting.findings import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Finding, verdict
 from langmerge.reporting.samples import Sample, mean, ratio
 from langmerge.reporting.studies.claims import by_seed, untestable
 from langmerge.reporting.studies.pretraining_measures import (
@@ -23,6 +22,7 @@ from langmerge.reporting.studies.pretraining_measures import (
 from langmerge.reporting.studies.results import LanguageResults, Samples
 from langmerge.reporting.studies.tables import method_label, words
 from langmerge.reporting.table import interval, number
+from langmerge.reporting.verdicts import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Finding, verdict
 
 COLLAPSED = (
     0.5  # of what the monolingual models learnt since their random weights: a merge that loses more has collapsed

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from langmerge.reporting.figures import COLUMN, MARKERS, TEXT, Figure, colour, panels, settle
+from langmerge.reporting.figures import COLUMN, MARKERS, TEXT, Figure, colour, panels
 from langmerge.reporting.studies.figures import matrix_figure
 from langmerge.reporting.studies.pretraining_measures import association, branch_points, pair_damage
 from langmerge.reporting.studies.results import Samples
@@ -43,7 +43,7 @@ def branch_figure(samples: Samples) -> Figure | None:
         "Merge damage by branch point",
         f"Bits per byte that the merge of all branches loses against each branch in its language, mean over languages"
         f"{seeds}; band: 95 % bootstrap interval. At 0 % the branches are monolingual models from shared weights.",
-        settle(drawing),
+        drawing,
     )
 
 
@@ -54,7 +54,8 @@ def scatter_figure(table: pd.DataFrame, measures: Mapping[str, str], labels: Map
         return None
     drawing, axes = panels(1, len(shown), min(TEXT, 2.1 * len(shown)), 2.3, sharey=True)
     for ax, measure in zip(axes.flat, shown, strict=True):
-        for place, (group, rows_) in enumerate(table.groupby("group", sort=False)):
+        for group, rows_ in table.groupby("group", sort=False):
+            place = list(labels).index(str(group))
             style = {"color": colour(place), "marker": MARKERS[place % len(MARKERS)]}
             ax.scatter(rows_[measure], rows_.damage, s=14, label=labels[str(group)], **style)
         rho, low, high = association(table, measure)
@@ -68,7 +69,7 @@ def scatter_figure(table: pd.DataFrame, measures: Mapping[str, str], labels: Map
         "Similarity before merging against damage after it",
         "Each point is a pair of models of a seed, averaged by the linear method. Spearman's ρ over all pairs with its "
         "95 % jackknife interval, leaving out the pairs of one initialisation or branch point of a seed at a time.",
-        settle(drawing),
+        drawing,
     )
 
 
