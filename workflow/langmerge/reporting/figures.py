@@ -59,12 +59,11 @@ def arranged(count: int) -> tuple[int, int]:
     return rows, -(-count // rows)
 
 
-def used(axes: np.ndarray, count: int) -> list[Axes]:
-    """The first ``count`` axes of a grid; the others are taken out of the drawing."""
-    every = list(axes.flat)
-    for ax in every[count:]:
+def used(axes: np.ndarray, count: int) -> np.ndarray:
+    """The first ``count`` axes of a grid, in one row; the others are taken out of the drawing."""
+    for ax in axes.flat[count:]:
         ax.remove()
-    return every[:count]
+    return axes.flat[:count]
 
 
 def colour(index: int) -> str:
