@@ -49,6 +49,11 @@ def find(scores: Scores, metric: str = "bleu") -> list[Finding]:
 # ---- scores --------------------------------------------------------------------------------------------------------
 
 
+def _of_all(name: str, claim: str, parts: list[Sample], texts: list[str], missing: str) -> Finding:
+    """Of differences that all have to be positive, with what was measured of each in words."""
+    return Finding(name, claim, "; ".join(texts), verdict(*parts)) if parts else untestable(name, claim, missing)
+
+
 def merging_costs(scores: Scores, metric: str) -> Finding:
     """P0-1."""
     claim = "Merges score below the specialists on average, in both directions."
@@ -66,7 +71,7 @@ def merging_costs(scores: Scores, metric: str) -> Finding:
             )
     if len(parts) == 1:
         texts.append("the study has no other direction group")
-    return Finding("P0-1", claim, "; ".join(texts), verdict(*parts)) if parts else untestable("P0-1", claim, "merges")
+    return _of_all("P0-1", claim, parts, texts, "merges")
 
 
 def asymmetry(scores: Scores, metric: str) -> Finding:
@@ -110,11 +115,7 @@ def joint_is_better(scores: Scores, metric: str) -> Finding:
                 f"{arrow(group, scores.results.pivot)}: joint minus best merge ({best.label}) {_text(lead)} "
                 f"{METRICS[metric]}"
             )
-    return (
-        Finding("P0-3", claim, "; ".join(texts), verdict(*parts))
-        if parts
-        else untestable("P0-3", claim, "a joint model")
-    )
+    return _of_all("P0-3", claim, parts, texts, "a joint model")
 
 
 def patch_helps(scores: Scores, metric: str) -> Finding:
@@ -133,11 +134,7 @@ def patch_helps(scores: Scores, metric: str) -> Finding:
         texts.append(
             f"{arrow(group, scores.results.pivot)} on {name}: last minus random {_text(parts[-1])} {METRICS[metric]}"
         )
-    return (
-        Finding("P0-9", claim, "; ".join(texts), verdict(*parts))
-        if parts
-        else untestable("P0-9", claim, "a layer patch")
-    )
+    return _of_all("P0-9", claim, parts, texts, "a layer patch")
 
 
 def drift_hurts(scores: Scores, metric: str) -> Finding:
@@ -153,11 +150,7 @@ def drift_hurts(scores: Scores, metric: str) -> Finding:
                 f"{arrow(group, scores.results.pivot)}: {_text(first, 2)} after {steps[0]} steps, "
                 f"{_text(last, 2)} after {steps[-1]}"
             )
-    return (
-        Finding("ours-1", claim, "; ".join(texts), verdict(*parts))
-        if parts
-        else untestable("ours-1", claim, "a drift curve")
-    )
+    return _of_all("ours-1", claim, parts, texts, "a drift curve")
 
 
 def scale_has_optimum(results: Results) -> Finding:
