@@ -56,7 +56,7 @@ harness: $(HARNESS)/.installed
 $(HARNESS)/.installed:
 	$(PYTHON) -m venv $(HARNESS)
 	$(HARNESS)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(HARNESS)/bin/python -m pip install --quiet --disable-pip-version-check lm-eval==0.4.13 accelerate
+	$(HARNESS)/bin/python -m pip install --quiet --disable-pip-version-check "lm-eval[hf]==0.4.13"
 	@touch $@
 
 conformance: install $(PEERS)/.installed $(FUSION_BENCH)/.installed $(HARNESS)/.installed

@@ -2,6 +2,7 @@
 
 import json
 import stat
+import subprocess
 import sys
 
 import pytest
@@ -30,8 +31,8 @@ RESULTS = {
 PROGRAM = """#!{python}
 import json, os, sys
 from pathlib import Path
-if sys.argv[1:] == ["-m", "lm_eval", "--help"]:
-    sys.exit(int(os.environ.get("BROKEN", "0")) and (sys.stderr.write("No module named lm_eval") and 1))
+if sys.argv[1] == "-c":
+    sys.exit(print(os.environ.get("LACKING", "")))
 assert sys.argv[1:4] == ["-m", "lm_eval", "run"], sys.argv
 options = dict(zip(sys.argv[4::2], sys.argv[5::2]))
 if options["--tasks"] == "unknown":
@@ -102,8 +103,8 @@ def test_what_is_missing_or_fails_is_explained(python, model_folder, tmp_path, m
         run({"tasks": ["unknown"]}, model_folder, tmp_path / "out")
     with pytest.raises(InputError, match="tasks: expected a list of names"):
         run({"tasks": []}, model_folder, tmp_path / "out")
-    monkeypatch.setenv("BROKEN", "1")
-    with pytest.raises(InputError, match="cannot start lm_eval"):
+    monkeypatch.setenv("LACKING", "transformers accelerate")
+    with pytest.raises(InputError, match=r"has no transformers; install it there with .*lm-eval\[hf\]"):
         run({"tasks": ["blimp"]}, model_folder, tmp_path / "out")
     monkeypatch.setenv(harness.VARIABLE, str(tmp_path / "none"))
     with pytest.raises(InputError, match=r"names .*none, which is no file(.|\n)*lm-eval"):
@@ -113,6 +114,13 @@ def test_what_is_missing_or_fails_is_explained(python, model_folder, tmp_path, m
     with pytest.raises(InputError, match=r"there is no \.venv-harness/bin/python"):
         run({"tasks": ["blimp"]}, model_folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_python_is_asked_for_the_packages_themselves():
+    said = subprocess.run([sys.executable, "-c", harness.LACKING], capture_output=True, text=True, check=True)
+    assert set(said.stdout.split()) <= {"lm_eval"}, "this one has all the others"
+    bare = subprocess.run([sys.executable, "-S", "-c", harness.LACKING], capture_output=True, text=True, check=True)
+    assert bare.stdout.split() == ["lm_eval", "torch", "transformers", "accelerate"]
 
 
 def test_data_out_of_reach_are_named_with_what_helps(python, model_folder, tmp_path):

@@ -33,6 +33,13 @@ UNREACHED = re.compile(
 KEPT = ("results", "versions", "n-shot", "n-samples", "group_subtasks", "higher_is_better", "lm_eval_version")
 
 
+# lm_eval starts without what it needs for models, and says so only after it has read the tasks.
+LACKING = (
+    "from importlib.util import find_spec as found; "
+    "print(*(name for name in ('lm_eval', 'torch', 'transformers', 'accelerate') if not found(name)))"
+)
+
+
 def harness_program() -> list[str]:
     """The command that starts lm_eval; :class:`InputError` saying how to install it if there is none."""
     named = os.environ.get(VARIABLE)
@@ -43,15 +50,15 @@ def harness_program() -> list[str]:
         )
         raise InputError(
             f"evaluation.harness: lm-evaluation-harness was not found ({where}); run `make harness`, or install it "
-            f"with `python -m venv {FOLDER} && {FOLDER}/bin/pip install torch==2.13.0 lm-eval==0.4.13 accelerate`, "
+            f"with `python -m venv {FOLDER} && {FOLDER}/bin/pip install torch==2.13.0 'lm-eval[hf]==0.4.13'`, "
             f"or set {VARIABLE} to a Python that has it"
         )
     program = [str(python), "-m", "lm_eval"]
-    done = subprocess.run([*program, "--help"], capture_output=True, text=True, check=False)
-    if done.returncode:
+    done = subprocess.run([str(python), "-c", LACKING], capture_output=True, text=True, check=False)
+    if lacking := done.stdout.split():
         raise InputError(
-            f"evaluation.harness: {python} cannot start lm_eval ({_last(done.stderr, 1)}); install it there with "
-            f"`{python} -m pip install lm-eval accelerate`"
+            f"evaluation.harness: {python} has no {lacking[0]}; install it there with "
+            f"`{python} -m pip install 'lm-eval[hf]'`"
         )
     return program
 
