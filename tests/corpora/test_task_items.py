@@ -173,6 +173,21 @@ def test_minimal_pairs_come_from_dev_and_test(tmp_path):
 # ---- wording, configuration, files -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_few_pairs_of_a_small_lexicon_have_the_phenomena_of_many(language):
+    def phenomena(seed, size):
+        corpus = EmbeddedCorpus(
+            kind="embedded", train=200, dev=24, test=24, nouns=4, verbs=3, adjectives=5, seed=seed, grammar=str(GRAMMAR)
+        )
+        section = EmbeddedTasks(kind="embedded", minimal_pairs={"dev": 0, "test": size})
+        ((name, split, found),) = tasks.embedded_items(section, corpus, language)
+        assert (name, split) == ("minimal_pairs", "test")
+        return {row["group"] for row in found}
+
+    many = phenomena(1, 40)
+    assert many and all(phenomena(seed, 2) == many for seed in (1, 2, 3))
+
+
 def test_a_language_without_wording_is_named(tmp_path):
     with pytest.raises(InputError, match=r"tasks/es-relex50\.yaml: no such file"):
         make(tmp_path / "out", "es-relex50")

@@ -26,6 +26,8 @@ from langmerge.tasks import file_of
 # Meanings looked through for each minimal pair of a phenomenon. The corpus's own may be fewer; the further ones are
 # of the same splits, so none of them is in train either.
 MEANINGS_PER_PAIR = 30
+# And at least so many, of which the rarest phenomenon needs a few hundred.
+FEWEST_MEANINGS = 400
 
 Items = Iterator[tuple[str, str, Iterable[Row]]]
 
@@ -66,7 +68,9 @@ def _minimal_pairs(corpus: EmbeddedCorpus, world: World, sizes: dict[str, int], 
     from langmerge.corpora.grammar.minimal_pairs import minimal_pairs
 
     folder = Path(corpus.grammar) / "languages"
-    wanted = {split: max(getattr(corpus, split), MEANINGS_PER_PAIR * size) for split, size in sizes.items()}
+    wanted = {
+        split: max(getattr(corpus, split), MEANINGS_PER_PAIR * size, FEWEST_MEANINGS) for split, size in sizes.items()
+    }
     quota = grammar.Sizes(0, wanted.get("dev", 0), wanted.get("test", 0))
     meanings = grammar.meanings(world, quota, corpus.seed, corpus.held_out, folder=folder)
     spoken = Language.load(language, folder, world)

@@ -63,7 +63,8 @@ def minimal_pairs(language: Language, meanings: Sequence[Meaning], per_phenomeno
     size = min((len(found) for found in drawn.values()), default=0)
     if empty := [name for name, found in drawn.items() if not found]:
         raise ValueError(
-            f"{language.code}: {len(meanings)} meanings give no minimal pair for {', '.join(empty)}; give more meanings"
+            f"{language.code}: {len(meanings)} meanings give no minimal pair for {', '.join(empty)}; "
+            "give more meanings (`corpus.dev` and `corpus.test`) or more verbs"
         )
     return [
         {
