@@ -55,8 +55,8 @@ class Training(Section):
     gradient_checkpointing: bool = Field(False, description="Less memory for more time.")
     threads: Count = Field(
         1,
-        description="CPU threads of the job (fewer where the machine has fewer). Two jobs of one thread do more than one "
-        "of two; several are for a model that all others wait for. Equal bytes take equal numbers of threads.",
+        description="CPU threads of the job (fewer where the machine has fewer). Two jobs of one thread do more than "
+        "one of two; several are for a model that all others wait for. Equal bytes take equal numbers of threads.",
     )
     gpus: Count = Field(
         1, description="GPUs of the job, one process each; without GPUs so many processes of `threads`."
