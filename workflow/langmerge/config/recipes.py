@@ -56,7 +56,7 @@ class Training(Section):
     threads: Count = Field(
         1,
         description="CPU threads of the job (fewer where the machine has fewer). Two jobs of one thread do more than "
-        "one of two; several are for a model that all others wait for. Equal bytes take equal numbers of threads.",
+        "one of two, and batches of a tiny model take longer on two. Equal bytes take equal numbers of threads.",
     )
     gpus: Count = Field(
         1, description="GPUs of the job, one process each; without GPUs so many processes of `threads`."
