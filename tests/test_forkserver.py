@@ -40,12 +40,21 @@ JOBS = {
 }
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """A server as Snakemake's process starts it; it must end with that process, and leave nothing."""
+@pytest.fixture(scope="module", params=["foreground", "background"])
+def address(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A server as Snakemake's process starts it; it must end with that process, and leave nothing.
+
+    What a shell without job control starts in the background (`nohup snakemake &` in a script) ignores SIGINT.
+    """
+    background = request.param == "background"
     environment = {name: value for name, value in os.environ.items() if name != forkserver.ADDRESS}
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-c", HOLDER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if background else None,
     )
     assert holder.stdout is not None
     address = holder.stdout.readline().strip()

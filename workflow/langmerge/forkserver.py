@@ -139,6 +139,7 @@ def _run(request: Mapping[str, Any], streams: list[int]) -> None:
     """Become ``python -m MODULE ARGUMENTS`` of the request."""
     for number, stream in enumerate(streams, start=1):
         os.dup2(stream, number)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background has it ignored
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
