@@ -40,4 +40,4 @@ def verdict(*differences: Sample) -> str:
 
 def untestable(name: str, claim: str, missing: str) -> Finding:
     """Finding on a claim for which the study lacks ``missing``."""
-    return Finding(name, claim, f"Needs {missing}, which the study does not have.", NOT_TESTABLE)
+    return Finding(name, claim, f"Needs {missing}, which the study does not have", NOT_TESTABLE)

@@ -12,11 +12,6 @@ from langmerge.reporting.table import Table, cells
 from langmerge.reporting.verdicts import NOT_TESTABLE, Finding
 
 
-def untestable(name: str, claim: str, missing: str) -> Finding:
-    """A claim that the study has not measured."""
-    return Finding(name, claim, f"Needs {missing}, which the study does not have", NOT_TESTABLE)
-
-
 def by_seed(samples: Samples, claims: Sequence[Callable[[Samples], Finding]]) -> list[Finding]:
     """Every claim over all seeds; where there are several, with how many of them say the same when taken alone."""
     found = [claim(samples) for claim in claims]

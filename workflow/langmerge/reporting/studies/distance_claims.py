@@ -10,14 +10,13 @@ import pandas as pd
 from langmerge.reporting.load import each
 from langmerge.reporting.studies import distance_measures as measures
 from langmerge.reporting.studies import dyads
-from langmerge.reporting.studies.claims import untestable
 from langmerge.reporting.studies.distance_evidence import Evidence
 from langmerge.reporting.studies.distance_figures import NAMES, side_name
 from langmerge.reporting.studies.distance_measures import BEFORE, INTERACTION
 from langmerge.reporting.studies.distance_tables import SIGNIFICANT, estimate
 from langmerge.reporting.studies.tables import method_label
 from langmerge.reporting.table import interval, number, p_words
-from langmerge.reporting.verdicts import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Finding
+from langmerge.reporting.verdicts import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Finding, untestable
 
 AFTERWARDS = "(Put after a look at results)"
 MARGIN = 0.05  # a language is as hard as another if its bits differ by less than this share

@@ -13,14 +13,14 @@ from langmerge.reporting.load import each
 from langmerge.reporting.samples import Sample, mean, ratio
 from langmerge.reporting.studies import growth_figures as figures
 from langmerge.reporting.studies import growth_tables as tables
-from langmerge.reporting.studies.claims import claims_in_words, claims_table, untestable
+from langmerge.reporting.studies.claims import claims_in_words, claims_table
 from langmerge.reporting.studies.growth_measures import LABELS, SMALL, TEXT, Measures
 from langmerge.reporting.studies.phenomena import phenomena_table, rows_of_growth
 from langmerge.reporting.studies.results import MAIN, METRICS, LanguageResults, Samples
 from langmerge.reporting.studies.tables import cost_table, method_label, model_table, notes, words
 from langmerge.reporting.table import interval, number, si
 from langmerge.reporting.tables_harness import harness_table
-from langmerge.reporting.verdicts import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Finding, verdict
+from langmerge.reporting.verdicts import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Finding, untestable, verdict
 
 METRIC = MAIN[TEXT]
 PARTED = 0.1  # copies whose difference is so small a share of what noise makes of it count as copies still

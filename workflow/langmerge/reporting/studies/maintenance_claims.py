@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from langmerge.reporting.samples import Sample, mean
-from langmerge.reporting.studies.claims import untestable
 from langmerge.reporting.studies.maintenance_cost_claims import (
     Conditions,
     against_replay,
@@ -36,7 +35,7 @@ from langmerge.reporting.studies.maintenance_measures import (
 )
 from langmerge.reporting.studies.tables import words
 from langmerge.reporting.table import interval, number, p_words
-from langmerge.reporting.verdicts import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Finding, verdict
+from langmerge.reporting.verdicts import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Finding, untestable, verdict
 
 SAVES = "by merging saves more than 60 % of training all anew."
 

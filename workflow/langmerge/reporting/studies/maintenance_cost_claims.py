@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from langmerge.reporting.samples import mean
-from langmerge.reporting.studies.claims import untestable
 from langmerge.reporting.studies.maintenance_costs import (
     ALL,
     CONTINUED,
@@ -23,7 +22,7 @@ from langmerge.reporting.studies.maintenance_costs import (
 )
 from langmerge.reporting.studies.maintenance_measures import EQUAL, LEAD, View, equivalence
 from langmerge.reporting.table import interval, number
-from langmerge.reporting.verdicts import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Finding
+from langmerge.reporting.verdicts import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Finding, untestable
 
 PAPER_UPDATE, PAPER_BUILD = 0.4, 0.65  # the paper saves more than 60 % of an update's and 35 % of a build's time
 FEW = 3  # updates until merging has paid off

@@ -5,7 +5,7 @@ from __future__ import annotations
 from scipy import stats
 
 from langmerge.reporting.samples import Sample, mean, ratio
-from langmerge.reporting.studies.claims import by_seed, untestable
+from langmerge.reporting.studies.claims import by_seed
 from langmerge.reporting.studies.pretraining_measures import (
     CLUSTER,
     INITIALISATIONS,
@@ -22,7 +22,7 @@ from langmerge.reporting.studies.pretraining_measures import (
 from langmerge.reporting.studies.results import LanguageResults, Samples
 from langmerge.reporting.studies.tables import method_label, words
 from langmerge.reporting.table import interval, number
-from langmerge.reporting.verdicts import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Finding, verdict
+from langmerge.reporting.verdicts import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Finding, untestable, verdict
 
 COLLAPSED = (
     0.5  # of what the monolingual models learnt since their random weights: a merge that loses more has collapsed
