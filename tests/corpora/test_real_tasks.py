@@ -57,6 +57,8 @@ XCOPA = {
     "changed": False,
 }
 XQUAD = {"uid": "q1", "title": "T", "context": "Rom liegt am Tiber.", "question": "Wo liegt Rom?", "answer": "am Tiber"}
+CHOICES = {"label": ["A", "B", "C"], "text": ["ein Hut", "ein Hund ", "eine Uhr"]}
+COMMONSENSE = {"question": "Was bellt?", "question_concept": "bellen", "choices": CHOICES, "answerKey": "B"}
 AFRISENTI = {"uid": "sw_1", "text": "Nzuri sana", "label": "positive"}
 XED = {"uid": "xed.1", "text": "All dead, you mean!", "emotions": ["anger"], "polarity": "negative"}
 SUMMARY = {"uid": "s1", "title": "T", "text": "A b c. D e f. G h i.", "summary": "A to i."}
@@ -66,6 +68,7 @@ ROWS = {
     "mgsm": MGSM,
     "xcopa": XCOPA,
     "xquad": XQUAD,
+    "commonsense_qa": COMMONSENSE,
     "afrisenti": AFRISENTI,
     "xed": XED,
     **dict.fromkeys(("klexikon", "scitldr", "ntrex_headline", "summaries"), SUMMARY),
@@ -228,6 +231,46 @@ def test_wrong_words():
         read_task({**source, "format": "glue"}, "en", "test")
 
 
+def test_commonsense_as_the_harness_builds_it(tmp_path):
+    """lm_eval/tasks/commonsense_qa/default.yaml: a line for each choice, and its letter is what is scored."""
+    path = write(tmp_path / "c.jsonl.gz", [COMMONSENSE])
+    (item,) = read(path, "commonsense_qa", "de")
+    assert item["prompt"] == "Question: Was bellt?\nA. ein Hut\nB. ein Hund\nC. eine Uhr\nAnswer:"
+    assert (item["choices"], item["gold"], item["id"]) == (["A", "B", "C"], 1, "commonsense_qa.0")
+    (german,) = read(path, "commonsense_qa", "de", prompts={"de": "{options}\n{question} Antwort:"})
+    assert german["prompt"].endswith("C. eine Uhr\nWas bellt? Antwort:")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"answerKey": "D"}, "column 'answerKey': expected one of A, B, C, found 'D'"),
+        ({"choices": ["ein Hut", "ein Hund"]}, "column 'choices': expected `label` and `text`, lists of texts"),
+        ({"choices": {"text": ["ein Hut"]}}, "column 'choices': expected `label` and `text`, lists of texts"),
+        ({"choices": {"label": ["A", "B"], "text": ["x", " "]}}, "column 'choices': expected `label` and `text`"),
+        ({"choices": {"label": ["A", "B"], "text": ["x"]}}, "column 'choices': expected as many labels as texts"),
+        ({"choices": {"label": ["A", "A"], "text": ["x", "y"]}}, "two or more, all different"),
+        ({"choices": {"label": ["A"], "text": ["x"]}, "answerKey": "A"}, "two or more, all different"),
+    ],
+)
+def test_wrong_choices(tmp_path, wrong, message):
+    with pytest.raises(ValueError, match=f"c.jsonl.gz, row 1, {message}" if message[0] == "c" else message):
+        read(write(tmp_path / "c.jsonl.gz", [COMMONSENSE | wrong]), "commonsense_qa")
+
+
+def test_rows_of_one_language_out_of_a_table_of_all(tmp_path):
+    """As if the other languages' rows were not there, whatever their other columns hold."""
+    rows = [AFRISENTI | {"uid": f"{code}{i}", "language": code} for i in range(5) for code in ("sw", "yo")]
+    rows += [{"uid": "broken", "language": "ha"}]
+    source = {"words": {"sw": TWO["en"]}, "limit": 3}
+    path, alone = write(tmp_path / "all.jsonl.gz", rows), write(tmp_path / "sw.jsonl.gz", rows[::2])
+    assert read(path, "labelled", "sw", where={"language": "sw"}, **source) == read(alone, "labelled", "sw", **source)
+    with pytest.raises(ValueError, match="row 1: no column 'lingua', which `where` names; the columns are uid, text"):
+        read(path, "labelled", "sw", where={"lingua": "sw"}, **source)
+    with pytest.raises(ValueError, match="nothing left of 0 rows for split test; check `where`"):
+        read(path, "labelled", "sw", where={"language": "am"}, **source)
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_each_row_is_an_item_of_the_workflow(tmp_path, name):
     """Written as a tasks file, it is read by the reader that training and scoring share."""
@@ -250,6 +293,7 @@ def test_every_column_is_needed(tmp_path, name):
         "mgsm": ("question", "answer"),
         "xcopa": ("premise", "choice1", "choice2", "question", "label"),
         "xquad": ("context", "question", "answer"),
+        "commonsense_qa": ("question", "choices", "answerKey"),
         "xed": ("text", "polarity"),
         **dict.fromkeys(("blimp", "sling", "turblimp"), ("sentence_good", "sentence_bad", "phenomenon")),
         **dict.fromkeys(("afrisenti", "labelled"), ("text", "label")),

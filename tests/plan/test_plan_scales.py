@@ -26,9 +26,9 @@ REFUSED = {
     ("grow_up_and_merge", "smoke"): r"scales/smoke\.growth\.yaml: steps: fr is not among languages",
     ("grow_up_and_merge", "tatoeba"): r"scales/tatoeba\.growth\.yaml: steps: fr is not among languages",
     ("growth", "paper"): r"scales/paper\.growth\.yaml: steps: sv is not among .* with the studies grow_up_and_merge$",
-    ("language_specific_merging", "cpu"): "no grammar for the language ja",
-    ("language_specific_merging", "gpu"): "causal_choice: lora is not among answer_tasks",
-    ("language_specific_merging", "smoke"): "no grammar for the language ja",
+    ("language_specific_merging", "cpu"): "commonsense: lora is not among answer_tasks",
+    ("language_specific_merging", "gpu"): "commonsense: lora is not among answer_tasks",
+    ("language_specific_merging", "smoke"): "commonsense: lora is not among answer_tasks",
     ("language_specific_merging", "xed"): "summarization: lora is not among answer_tasks",
     ("mount_doom", "cpu"): "no grammar for the language bn",
     ("mount_doom", "smoke"): "no grammar for the language bn",
@@ -73,3 +73,20 @@ def test_minimal_pairs_of_all_languages_of_the_paper_on_growth_come_from_the_hub
         "fo": ("jumelet/multiblimp", "fao", None),
     }
     assert not any(job.files for job in tasks)
+
+
+def test_data_of_the_study_of_maintenance_come_from_the_hub(monkeypatch):
+    """One folder, one configuration or one value of a column per language, each task in all five."""
+    monkeypatch.chdir(ROOT)
+    found = planned("language_specific_merging", "paper")
+    tasks = {job.spec["language"]: job for job in found.jobs.values() if job.rule == "prepare_tasks"}
+    assert set(tasks) == {"en", "fr", "ja", "ru", "zh"} and not any(job.files for job in tasks.values())
+    section = found.study.tasks
+    assert all(section.splits(code) == {name: ["train", "dev", "test"] for name in section.tasks} for code in tasks)
+    asked = {task: source.filled("zh", "dev") for task, source in section.tasks.items()}
+    assert {task: source.path for task, source in asked.items()} == dict.fromkeys(asked)
+    assert {task: (s.hub.id, s.hub.config, s.hub.folder, s.hub.split, s.where) for task, s in asked.items()} == {
+        "summarization": ("csebuetnlp/xlsum", None, "chinese_simplified", "validation", {}),
+        "commonsense": ("yusuke1997/mCSQA", "zh", None, "validation", {}),
+        "sentiment": ("clapAI/MultiLingualSentiment", None, None, "validation", {"language": "zh"}),
+    }

@@ -35,6 +35,11 @@ class HubDataset(Section):
         min_length=1, description="Repository id, such as `Helsinki-NLP/opus-100`; `{language}` is filled in."
     )
     config: str | None = Field(None, description="Configuration name; `{language}` and `{pivot}` are filled in.")
+    folder: str | None = Field(
+        None,
+        description="Folder with the configuration's files, for revisions that list no configurations, such as "
+        "`refs/convert/parquet`; the same are filled in.",
+    )
     split: str = Field("train", description="Split, with slices such as `train[:1000000]`.")
     revision: str | None = Field(None, description="Commit, tag or branch; name a commit to be reproducible.")
 

@@ -16,8 +16,9 @@ from langmerge.config.study import Hardware
 from langmerge.config.tasks import Tasks
 
 TaskName = Literal[
-    "text", "minimal_pairs", "sentiment", "summarization", "causal_choice", "arithmetic", "question_answering"
-]
+    "text", "minimal_pairs", "sentiment", "summarization", "causal_choice", "commonsense", "arithmetic",
+    "question_answering",
+]  # fmt: skip
 
 
 class Origin(Section):

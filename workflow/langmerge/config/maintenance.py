@@ -11,7 +11,7 @@ from langmerge.config.language_study import LanguageStudy, Origin
 from langmerge.config.recipes import Training
 from langmerge.config.tasks import EmbeddedTasks, Tasks
 
-AnswerTask = Literal["sentiment", "summarization", "causal_choice", "arithmetic", "question_answering"]
+AnswerTask = Literal["sentiment", "summarization", "causal_choice", "commonsense", "arithmetic", "question_answering"]
 Tuning = Literal["lora", "full"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 

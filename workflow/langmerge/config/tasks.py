@@ -10,9 +10,11 @@ from langmerge.config.base import Count, Language, Name, Portion, Section, Share
 from langmerge.config.corpus import HubDataset
 
 Split = Literal["train", "dev", "test"]
-TaskKind = Literal["minimal_pairs", "sentiment", "summarization", "causal_choice", "arithmetic", "question_answering"]
+TaskKind = Literal[
+    "minimal_pairs", "sentiment", "summarization", "causal_choice", "commonsense", "arithmetic", "question_answering"
+]
 Format = Literal[
-    "items", "blimp", "sling", "turblimp", "clams", "multiblimp", "mgsm", "xcopa", "xquad",
+    "items", "blimp", "sling", "turblimp", "clams", "multiblimp", "mgsm", "xcopa", "xquad", "commonsense_qa",
     "afrisenti", "xed", "labelled", "klexikon", "scitldr", "ntrex_headline", "summaries",
 ]  # fmt: skip
 Amount = Annotated[int, Field(ge=0)]
@@ -118,10 +120,16 @@ class TaskSource(Section):
         "items",
         description="`items`: the workflow's own rows; minimal pairs: `blimp`, `sling`, `turblimp`, `clams` (columns "
         "sentence_good, sentence_bad), `multiblimp`; sentiment: `labelled` (text, label), `afrisenti`, `xed`; "
-        "summaries: `summaries` (text, summary), `klexikon`, `scitldr`, `ntrex_headline`; `xcopa`; `mgsm`; `xquad`.",
+        "summaries: `summaries` (text, summary), `klexikon`, `scitldr`, `ntrex_headline`; `xcopa`; `commonsense_qa`; "
+        "`mgsm`; `xquad`.",
     )
     columns: dict[str, str] = Field(
         default_factory=dict, description="Column names of the file, where they are not those of the format."
+    )
+    where: dict[str, str] = Field(
+        default_factory=dict,
+        description="Column to value: only rows that have it are read, for sets that hold all languages in one table "
+        '(`language: "{language}"`); `{language}` and `{code}` are filled in.',
     )
     splits: dict[Split, str] = Field(
         default_factory=_held_out,
@@ -166,9 +174,9 @@ class TaskSource(Section):
         return TaskSource.model_validate(values)
 
     def filled(self, language: str, split: Split) -> TaskSource:
-        """The source of one language and split: its own keys; language, its code and the split filled in the place."""
+        """The source of one language and split: its own keys; language, code and split filled in place and `where`."""
         own = self.of(language)
-        place = {"path": own.path, "hub": own.hub.model_dump() if own.hub else None}
+        place = {"path": own.path, "hub": own.hub.model_dump() if own.hub else None, "where": own.where}
         fields = {
             "{language}": language,
             "{code}": own.codes.get(language, language),
@@ -177,7 +185,7 @@ class TaskSource(Section):
         for field, text in fields.items():
             place = fill(place, field, text)
         hub = HubDataset.model_validate(place["hub"]) if place["hub"] else None
-        return own.model_copy(update={"path": place["path"], "hub": hub})
+        return own.model_copy(update={"path": place["path"], "hub": hub, "where": place["where"]})
 
 
 class FileTasks(Section):

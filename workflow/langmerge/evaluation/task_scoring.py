@@ -19,6 +19,7 @@ SIGNATURES = {
     "minimal_pairs": {"accuracy": "accuracy|norm:none|ties:wrong", "accuracy_norm": "accuracy|norm:tokens|ties:wrong"},
     "sentiment": {"macro_f1": "macro_f1|classes:all|ties:first", "accuracy": "accuracy|norm:none|ties:first"},
     "causal_choice": {"accuracy": "accuracy|norm:none|ties:first"},
+    "commonsense": {"accuracy": "accuracy|norm:none|ties:first"},
     "arithmetic": {"exact_match": "exact_match|number:last|separators:by language"},
     "question_answering": {
         name: f"{name}|squad|tok:unicode|articles:by language" for name in ("token_f1", "exact_match")

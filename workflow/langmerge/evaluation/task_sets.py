@@ -17,6 +17,7 @@ TASK_METRICS: dict[str, tuple[str, ...]] = {
     "minimal_pairs": ("accuracy", "accuracy_norm"),
     "sentiment": ("macro_f1", "accuracy"),
     "causal_choice": ("accuracy",),
+    "commonsense": ("accuracy",),
     "arithmetic": ("exact_match",),
     "summarization": ("rouge_l", "rouge_1", "rouge_2"),
     "question_answering": ("token_f1", "exact_match"),

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 def name(dataset: HubDataset) -> str:
     """The dataset as messages name it."""
-    config = f", config {dataset.config}" if dataset.config else ""
-    return f"Hub dataset {dataset.id}{config}, split {dataset.split}"
+    parts = {"config": dataset.config, "folder": dataset.folder, "split": dataset.split}
+    return ", ".join([f"Hub dataset {dataset.id}", *(f"{key} {value}" for key, value in parts.items() if value)])
 
 
 def rows(dataset: HubDataset, wanted: Wanted) -> Iterator[Raw]:
@@ -38,7 +38,9 @@ def _load(dataset: HubDataset) -> Dataset:
 
     datasets.disable_progress_bars()
     try:
-        return datasets.load_dataset(dataset.id, dataset.config, split=dataset.split, revision=dataset.revision)
+        return datasets.load_dataset(
+            dataset.id, dataset.config, data_dir=dataset.folder, split=dataset.split, revision=dataset.revision
+        )
     except (OSError, datasets.exceptions.DatasetNotFoundError) as error:
         raise InputError(
             f"{name(dataset)}: cannot be had ({_first_line(error)}); check `id` and the network. Without one: load it "
@@ -46,7 +48,9 @@ def _load(dataset: HubDataset) -> Dataset:
             "files as `path` instead of `hub`"
         ) from None
     except (ValueError, RuntimeError) as error:  # unknown configuration or split; a dataset that is a script
-        raise InputError(f"{name(dataset)}: {_first_line(error)}; check `config`, `split` and `revision`") from None
+        raise InputError(
+            f"{name(dataset)}: {_first_line(error)}; check `config`, `folder`, `split` and `revision`"
+        ) from None
 
 
 def _numbered(table: Dataset) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -27,6 +27,7 @@ MAIN = {
     "sentiment": "macro_f1",
     "summarization": "rouge_l",
     "causal_choice": "accuracy",
+    "commonsense": "accuracy",
     "arithmetic": "exact_match",
     "question_answering": "token_f1",
 }
@@ -47,6 +48,7 @@ TASKS = {
     "sentiment": "Sentiment",
     "summarization": "Summarization",
     "causal_choice": "Causal choice",
+    "commonsense": "Commonsense",
     "arithmetic": "Arithmetic",
     "question_answering": "Question answering",
 }

@@ -14,7 +14,7 @@ from langmerge.corpora.readers.tasks.cells import Cells
 from langmerge.corpora.readers.tasks.items import items
 from langmerge.corpora.readers.tasks.labelled import labelled
 from langmerge.corpora.readers.tasks.minimal_pairs import identical, multiblimp, repeated, sentences
-from langmerge.corpora.readers.tasks.reasoning import mgsm, xcopa, xquad
+from langmerge.corpora.readers.tasks.reasoning import commonsense_qa, mgsm, xcopa, xquad
 from langmerge.corpora.readers.tasks.summaries import summaries
 from langmerge.provenance import InputError
 
@@ -37,6 +37,7 @@ FORMATS: dict[str, tuple[str, Callable[[str, str, Mapping[str, str]], Build]]] =
     "mgsm": ("{question}", lambda prompt, *_: mgsm(prompt)),
     "xcopa": ("{premise} {connector}", xcopa),
     "xquad": ("{context} {question}", lambda prompt, *_: xquad(prompt)),
+    "commonsense_qa": ("Question: {question}\n{options}\nAnswer:", lambda prompt, *_: commonsense_qa(prompt)),
     "afrisenti": ("{text}", lambda prompt, _, words: labelled("afrisenti", "label", prompt, words)),
     "xed": ("{text}", lambda prompt, _, words: labelled("xed", "polarity", prompt, words)),
     "labelled": ("{text}", lambda prompt, _, words: labelled("labelled", "label", prompt, words)),
@@ -52,12 +53,13 @@ def read_task(source: Mapping[str, Any], language: str, split: str) -> list[Item
 
     ``source`` has ``format`` (of :data:`FORMATS`) and either ``path`` (``.jsonl`` or ``.tsv`` with a header, also
     ``.gz``; ``{language}`` and ``{split}`` are filled in) or ``hub`` (a Hub dataset: ``id`` and optionally ``config``,
-    ``split``, ``revision``), and optionally
+    ``folder``, ``split``, ``revision``), and optionally
 
     * ``splits``: {split: what fills ``{split}``},
     * ``portions``: {split: [start, end]}, the share of the file's rows that a split takes, by a hash of the id
       (:mod:`langmerge.corpora.readers.portions`); all where not named,
     * ``columns``: {the format's name: the file's}, with ``id`` and ``group``,
+    * ``where``: {the file's column: value}, rows with other values are left out,
     * ``prompts``: {language: text with ``{column}``}, else the format's own,
     * ``codes``: {language: how the source writes it},
     * ``words``: {language: {label or question: word}},
@@ -94,7 +96,8 @@ def read_task(source: Mapping[str, Any], language: str, split: str) -> list[Item
         raise ValueError(str(error)) from None
     if not found:
         raise ValueError(
-            f"{place}: nothing left of {read} rows for split {split}; check `portions`, `words` and `max_characters`"
+            f"{place}: nothing left of {read} rows for split {split}; check `where`, `portions`, `words` and "
+            "`max_characters`"
         )
     return list(found.values())
 
@@ -111,13 +114,23 @@ def _table(source: Mapping[str, Any], language: str, split: str) -> tuple[str, T
 
 
 def _rows(place: str, table: Table, language: str, source: Mapping[str, Any]) -> Iterator[Cells]:
-    """The rows of a table; a column ``lang`` must say ``language``, or the source's code for it, in each."""
+    """The rows that are asked for; a column ``lang`` must say ``language``, or the source's code for it, in each."""
     codes = (language, (source.get("codes") or {}).get(language, language))
+    where = source.get("where") or {}
     for number, row in table:
+        if where and not _matches(f"{place}, row {number}", row, where):
+            continue
         cells = Cells(f"{place}, row {number}", row, source.get("columns") or {})
         if cells.has("lang") and cells.value("lang") not in codes:
             raise cells.wrong("lang", f"the language {language}", cells.value("lang"))
         yield cells
+
+
+def _matches(place: str, row: Mapping[str, Any], where: Mapping[str, str]) -> bool:
+    """Whether a row has the values that are asked for; ValueError for a column that there is not."""
+    if missing := [column for column in where if column not in row]:
+        raise ValueError(f"{place}: no column {missing[0]!r}, which `where` names; the columns are {', '.join(row)}")
+    return all(str(row[column]) == value for column, value in where.items())
 
 
 def _length(item: Item) -> int:

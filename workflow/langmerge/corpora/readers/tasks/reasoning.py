@@ -1,4 +1,4 @@
-"""Questions: MGSM (a number), XCOPA (the more plausible of two sentences), XQuAD (a span of the text)."""
+"""Questions: MGSM (a number), XCOPA (the more plausible of two), XQuAD (a span), CommonsenseQA (one of five)."""
 
 from __future__ import annotations
 
@@ -100,6 +100,43 @@ def xcopa(template: str, language: str, words: Mapping[str, str]) -> Build:
         return identity, {"id": identity, "kind": "choice", **item}
 
     return build
+
+
+def commonsense_qa(template: str) -> Build:
+    """CommonsenseQA (arXiv 1811.00937), and mCSQA in eight languages (arXiv 2406.04215): one answer of several.
+
+    Columns ``question``, ``choices`` (``label`` and ``text``, lists of one length) and ``answerKey``, a label. As
+    lm-evaluation-harness builds it (lm_eval/tasks/commonsense_qa/default.yaml): the prompt lists the choices, which
+    ``template`` has as ``{options}``, and what is chosen are their labels. Raises ValueError for other choices, and for
+    a key that is none of the labels.
+    """
+
+    def build(cells: Cells, number: str) -> tuple[str, Item]:
+        labels, texts = _options(cells)
+        key = cells.one_of("answerKey", tuple(labels))
+        options = "\n".join(f"{label}. {text}" for label, text in zip(labels, texts, strict=True))
+        identity = cells.identity() or number
+        item = {"prompt": fill(template, cells, options=options), "choices": labels, "gold": labels.index(key)}
+        return identity, {"id": identity, "kind": "choice", **item, "group": ""}
+
+    return build
+
+
+def _options(cells: Cells) -> tuple[list[str], list[str]]:
+    """Labels and texts of ``choices``."""
+    value = cells.value("choices")
+    labels, texts = (_texts(value.get(name)) if isinstance(value, Mapping) else [] for name in ("label", "text"))
+    if not labels or not texts:
+        raise cells.wrong("choices", "`label` and `text`, lists of texts", value)
+    if len(labels) != len(texts) or len(set(labels)) < max(len(labels), 2):
+        raise cells.wrong("choices", "as many labels as texts, two or more, all different", labels)
+    return labels, texts
+
+
+def _texts(value: object) -> list[str]:
+    """A list's texts without white space around them; none if it is no list of texts, or if one is empty."""
+    found = [cell.strip() for cell in value if isinstance(cell, str)] if isinstance(value, list) else []
+    return found if isinstance(value, list) and all(found) and len(found) == len(value) else []
 
 
 def _decapitalised(text: str, language: str) -> str:
