@@ -6,6 +6,9 @@ from itertools import pairwise
 
 import pytest
 from tiny_llamas import byte_tokenizer
+from tokenizers.models import BPE
+from tokenizers.normalizers import Prepend, Replace, Sequence
+from tokenizers.pre_tokenizers import ByteLevel
 
 from langmerge.provenance import InputError
 from langmerge.tasks import Item, drawn, encode, file_of, read_items
@@ -107,8 +110,35 @@ def test_a_sequence_is_prompt_and_answer_between_bos_and_eos():
     ids, length = encode(tokenizer, "ab", "é")
     a, b = tokenizer.convert_tokens_to_ids(["a", "b"])
     assert ids[:3] == [tokenizer.bos_token_id, a, b] and length == 3
-    assert len(ids) == 3 + 2 + 1 and ids[-1] == tokenizer.eos_token_id  # é is two bytes
-    assert tokenizer.decode(ids[3:-1]) == "é"
+    assert len(ids) == 3 + 3 + 1 and ids[-1] == tokenizer.eos_token_id  # a space, and é is two bytes
+    assert tokenizer.decode(ids[3:-1]) == " é"
     assert encode(tokenizer, "", "ab") == ([tokenizer.bos_token_id, a, b, tokenizer.eos_token_id], 1)
     tokenizer.bos_token = None
     assert encode(tokenizer, "", "ab") == ([a, b, tokenizer.eos_token_id], 0)
+
+
+@pytest.mark.parametrize("prefix_space", [False, True])
+@pytest.mark.parametrize(("prompt", "answer", "whole"), [
+    ("Wie viel?", "zwölf", "Wie viel? zwölf"),
+    ("Wie viel?", " zwölf", "Wie viel? zwölf"),
+    ("Wie viel?\n", "zwölf", "Wie viel?\nzwölf"),
+    ("", "zwölf", "zwölf"),
+])  # fmt: skip
+def test_prompt_and_answer_are_the_text_with_a_space_between_them(prefix_space, prompt, answer, whole):
+    """Token for token, whether a tokenizer puts a space before each text (ours do) or not (those of Llama 3, Qwen)."""
+    tokenizer = byte_tokenizer()
+    tokenizer.backend_tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=prefix_space)
+    ids, length = encode(tokenizer, prompt, answer)
+    expected = tokenizer(whole, add_special_tokens=False)["input_ids"]
+    if prefix_space and prompt.endswith("\n"):  # the answer has its own space then
+        space = tokenizer.convert_tokens_to_ids("Ġ")
+        expected.insert(length - 1, space)
+    assert ids[1:-1] == expected
+
+
+def test_a_tokenizer_of_sentencepiece_has_its_own_space():
+    tokenizer = byte_tokenizer()
+    tokenizer.backend_tokenizer.pre_tokenizer = None
+    tokenizer.backend_tokenizer.model = BPE({"<pad>": 0, "<s>": 1, "</s>": 2, "▁": 3, "a": 4, "b": 5}, [])
+    tokenizer.backend_tokenizer.normalizer = Sequence([Prepend("▁"), Replace(" ", "▁")])
+    assert encode(tokenizer, "a", "b") == ([1, 3, 4, 3, 5, 2], 3)

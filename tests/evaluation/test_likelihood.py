@@ -42,8 +42,16 @@ def test_equals_a_loop_without_padding(model, tokenizer, pairs):
     expected = [by_hand(model, tokenizer, *pair) for pair in pairs]
     model.float()
     np.testing.assert_allclose(found.log_probabilities, expected, rtol=1e-9)
-    assert found.bytes.tolist() == found.tokens.tolist() == [len(answer.encode()) for _, answer in pairs]
-    assert found.read == sum(1 + len(p.encode()) + len(a.encode()) for p, a in set(pairs))
+    # A token is a byte here; the space between prompt and answer is one token, and no byte of the answer
+    spaces = [int(bool(prompt) and not prompt[-1].isspace() and not answer[0].isspace()) for prompt, answer in pairs]
+    assert 0 < sum(spaces) < len(spaces)
+    assert found.bytes.tolist() == [len(answer.encode()) for _, answer in pairs]
+    assert found.tokens.tolist() == [
+        len(answer.encode()) + space for (_, answer), space in zip(pairs, spaces, strict=True)
+    ]
+    assert found.read == sum(
+        1 + len(p.encode()) + len(a.encode()) + space for (p, a), space in {*zip(pairs, spaces, strict=True)}
+    )
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
@@ -77,11 +85,14 @@ def test_equal_texts_have_exactly_equal_numbers(model, tokenizer, pairs):
 
 
 def test_the_prompt_is_a_condition_and_not_scored(model, tokenizer):
-    """The chain rule: log p(ab) = log p(a) + log p(b | a)."""
-    whole, first, second = answer_likelihoods(
-        model, tokenizer, [("", "abcdef"), ("", "abc"), ("abc", "def")], 3
+    """The chain rule: log p(ab) = log p(a) + log p(b | a), with the space between them in b."""
+    whole, first, second, newline = answer_likelihoods(
+        model, tokenizer, [("", "abc def"), ("", "abc"), ("abc", "def"), ("abc\n", "def")], 3
     ).log_probabilities
     assert whole == pytest.approx(first + second, rel=1e-5)
+    (line,) = answer_likelihoods(model, tokenizer, [("", "abc\n")], 1).log_probabilities
+    (lines,) = answer_likelihoods(model, tokenizer, [("", "abc\ndef")], 1).log_probabilities
+    assert lines == pytest.approx(line + newline, rel=1e-5)
 
 
 def test_without_a_beginning_token_the_end_token_stands_for_it(model, tokenizer):

@@ -130,10 +130,19 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> tupl
     """``bos + prompt + answer + eos`` as token ids, and how many of them (bos included) come before the answer.
 
     Prompt and answer are tokenised apart, each as its text stands, so that a model is asked with exactly the prompt
-    that it was trained on and the answer's span is exact. Without a bos token in the tokenizer there is none here.
+    that it was trained on and the answer's span is exact. A space stands between them, as lm-evaluation-harness puts
+    one there (``target_delimiter``), where neither has white space. Without a bos token in the tokenizer there is none
+    here.
     """
     head: list[int] = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
     if prompt:
         head += tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        if answer and not prompt[-1].isspace() and not answer[0].isspace() and not _begins_words(tokenizer):
+            answer = f" {answer}"
     body: list[int] = list(tokenizer(answer, add_special_tokens=False)["input_ids"])
     return [*head, *body, int(tokenizer.eos_token_id)], len(head)
+
+
+def _begins_words(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer reads each text as if a space stood before it, as ours and Llama 2's do."""
+    return tokenizer.tokenize("a")[0].startswith(("\u0120", "\u2581"))  # a space of byte-level BPE, of SentencePiece
