@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from langmerge import config, plan
 from langmerge.reporting.figures import style
 from langmerge.reporting.samples import Sample
 from langmerge.reporting.studies import compose
+from langmerge.reporting.studies.figures import matrix_figure
 from langmerge.reporting.studies.maintenance import way_table
 from langmerge.reporting.studies.maintenance_claims import find
 from langmerge.reporting.studies.maintenance_cost_claims import Conditions, faster_build, pays_off, same_work
@@ -404,6 +406,47 @@ def test_the_whole_report(results):
     by_system = gaps.data.set_index(["group", "system"]).verdict
     assert set(gaps.data.group) == {"sentiment-lora", "causal_choice-lora", "summarization-lora"}  # no variants
     assert by_system["causal_choice-lora", "TIES"] == "equal" and by_system["sentiment-lora", "TIES"] == "below"
+
+
+@pytest.fixture
+def without_italian(results, tmp_path):
+    """The same study with sentiment in the other languages only."""
+    test, folders = "sentiment.it", {}
+    for name, path in results.folders.items():
+        folders[name] = Path(shutil.copytree(path, tmp_path / name, dirs_exist_ok=True))
+        if name.startswith("systems/"):
+            (folders[name] / f"statistics/test.{test}.npz").unlink(missing_ok=True)
+            scores = json.loads((folders[name] / "scores.json").read_text())
+            scores["test"].pop(test, None)
+            write(folders[name] / "scores.json", scores)
+    return load_results(results.spec, folders)
+
+
+def test_a_language_without_a_task_has_no_column_in_its_tables(results, without_italian):
+    mpl.use("Agg")
+    with style():
+        whole, less = ({t.name: t for t in compose(found).tables} for found in (results, without_italian))
+    assert set(whole) == set(less)
+    scores, update, addition = (less[f"{name}_sentiment_lora"] for name in ("scores", "update", "addition"))
+    assert scores.columns == ["", "en", "es", "de", "tr", "mean"] and "No items in it." in scores.caption
+    assert update.columns == ["", "en", "es (updated)", "de", "tr", "others differ"]
+    assert all({len(row) for row in table.rows} == {len(table.columns)} for table in (scores, update))
+    new = results.study["addition"]["language"]
+    others = [code for code in ("en", "es", "de", "tr") if code != new]
+    assert f"mean over {', '.join(others)}; right: {new}" in addition.caption
+    assert less["scores_summarization_lora"].columns == whole["scores_summarization_lora"].columns
+    assert "–" not in {cell.text for row in scores.rows for cell in row[1:] if row[0].text == "Combined"}
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 7])
+def test_matrices_of_any_number_of_tasks_stand_in_one_figure(count):
+    mpl.use("Agg")
+    matrices = {f"task {i}": pd.DataFrame(np.eye(2) * i, index=["a", "b"], columns=["a", "b"]) for i in range(count)}
+    with style():
+        drawing = matrix_figure("m", "M", "C", matrices, "cosine").drawing
+    titles = [ax.get_title() for ax in drawing.axes if ax.get_title()]
+    assert titles == list(matrices)
+    assert len(drawing.axes) == count + 1  # and the scale of colours
 
 
 def test_wall_clock_of_a_shared_machine_decides_nothing(results, costs):

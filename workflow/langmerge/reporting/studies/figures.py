@@ -106,7 +106,8 @@ def matrix_figure(
     drawing, axes = panels(rows, columns, min(TEXT, 0.6 + 2.3 * columns), 2.2 * rows)
     low = min(float(m.min().min()) for m in matrices.values())
     high = max(float(m.max().max()) for m in matrices.values())
-    for ax, (label, matrix) in zip(used(axes, len(matrices)), matrices.items(), strict=True):
+    shown = list(used(axes, len(matrices)))
+    for ax, (label, matrix) in zip(shown, matrices.items(), strict=True):
         mesh = ax.pcolormesh(matrix.to_numpy(), vmin=low, vmax=high, **HEAT)
         for y, row in enumerate(matrix.to_numpy()):
             for x, value in enumerate(row):
@@ -125,5 +126,5 @@ def matrix_figure(
         ax.invert_yaxis()
         ax.grid(visible=False)
         ax.set_title(label)
-    drawing.colorbar(mesh, ax=list(axes.flat), label=axis, fraction=0.05)
+    drawing.colorbar(mesh, ax=shown, label=axis, fraction=0.05)
     return Figure(name, title, caption, drawing)

@@ -47,6 +47,10 @@ class View:
         """The study's languages."""
         return self.results.languages
 
+    def scored(self, group: str) -> list[str]:
+        """The languages that have items of a group's task."""
+        return self.results.languages_of(self.tasks[group][0])
+
     def title(self, group: str) -> str:
         """``Sentiment, LoRA``."""
         task, tuning = self.tasks[group]
@@ -183,7 +187,7 @@ def spill_over(view: View, group: str, language: str) -> pd.DataFrame:
     changes = {
         (way, code): change(view, group, before, after, code)
         for way, (before, after) in ways.items()
-        for code in view.languages
+        for code in view.scored(group)
     }
     corrected = adjusted({key: sample for key, sample in changes.items() if key[1] != language})
     return pd.DataFrame(

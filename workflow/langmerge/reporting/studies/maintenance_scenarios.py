@@ -24,7 +24,7 @@ def update_tables(view: View) -> list[Table]:
         lines = []
         for way, here in table.groupby("way", sort=False):
             line = [Cell(str(way))]
-            for code in view.languages:
+            for code in view.scored(group):
                 row = here[here.language == code].iloc[0]
                 shown = f"{number(row.change, 1, True)} {interval(row.low, row.high)}"
                 line.append(Cell(shown, bold=bool(row.p_holm < LEVEL)))
@@ -39,7 +39,7 @@ def update_tables(view: View) -> list[Table]:
             "not change. Merge again: with the parameters of the initial build; tune and merge again: with parameters "
             "chosen anew on dev, so that changes are also due to them."
         )
-        columns = ["", *(f"{c} (updated)" if c == changed else c for c in view.languages), "others differ"]
+        columns = ["", *(f"{c} (updated)" if c == changed else c for c in view.scored(group)), "others differ"]
         tables.append(
             Table(
                 f"update_{group.replace('-', '_')}",
@@ -59,7 +59,7 @@ def addition_tables(view: View) -> list[Table]:
     tables = []
     for group in view.with_scenario(ADDITION) if addition else []:
         new = addition["language"]
-        old = [code for code in view.languages if code != new]
+        old = [code for code in view.scored(group) if code != new]
         before = {"role": "combined", "scenario": "before"}
         ways: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "All anew": (before, {"role": "combined", "scenario": INITIAL}),

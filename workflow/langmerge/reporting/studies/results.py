@@ -81,6 +81,11 @@ class LanguageResults(Planned):
         """Tasks that were scored, in one order."""
         return [task for task in MAIN if (self.scores.task == task).any()]
 
+    def languages_of(self, task: str) -> list[str]:
+        """The study's languages that have items of a task, in its order."""
+        there = set(self.scores[self.scores.task == task].language)
+        return [code for code in self.languages if code in there]
+
     def select(self, **values: Any) -> pd.DataFrame:
         """Systems with these values in their columns (a list: any of them)."""
         rows = self.systems

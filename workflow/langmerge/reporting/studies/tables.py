@@ -35,22 +35,23 @@ def counted(results: LanguageResults, task: str) -> str:
 
 
 def score_table(samples: Samples, name: str, task: str, rows: Rows, caption: str = "", by_seed: bool = False) -> Table:
-    """Rows of systems in every language of the study and their mean, with intervals; the best mean is bold.
+    """Rows of systems in every language that has the task, and their mean, with intervals; the best mean is bold.
 
     A row that has no system in a language is empty there; its mean is over the languages that it has, as the caption
     says. ``by_seed``: one more column with the mean of each seed, where there are several.
     """
     results, metric = samples.results, MAIN[task]
+    codes = results.languages_of(task)
     seeds = results.seeds if by_seed and len(results.seeds) > 1 else []
     decimals = DECIMALS.get(metric, 1)
     table: list[list[Cell]] = []
     data: list[dict[str, Any]] = []
     means = {label: _row_mean(samples, task, by_language) for label, by_language in rows.items()}
-    whole = [label for label, by_language in rows.items() if set(by_language) >= set(results.languages)]
+    whole = [label for label, by_language in rows.items() if set(by_language) >= set(codes)]
     order = sorted(whole, key=lambda label: means[label].point * (1 if metric in LOWER_IS_BETTER else -1))
     for label, by_language in rows.items():
         line = [Cell(label)]
-        for language in [*results.languages, MEAN]:
+        for language in [*codes, MEAN]:
             keys = by_language.get(language, [])
             sample = means[label] if language == MEAN else samples.average(keys, task, [language])
             low, high = sample.interval
@@ -68,11 +69,13 @@ def score_table(samples: Samples, name: str, task: str, rows: Rows, caption: str
     lacking = [
         f"Mean of {label} over {', '.join(found)} only."
         for label, by_language in rows.items()
-        if 0 < len(found := [code for code in results.languages if by_language.get(code)]) < len(results.languages)
+        if 0 < len(found := [code for code in codes if by_language.get(code)]) < len(codes)
     ]
+    if absent := [code for code in results.languages if code not in codes]:
+        lacking.append(f"No items in {', '.join(absent)}.")
     text = f"{measure_words(metric)}, {direction}; {counted(results, task)}. In brackets the 95 % bootstrap interval. "
     text += " ".join([caption, *lacking] if caption else lacking)
-    columns = ["", *results.languages, MEAN, *(["each seed"] if seeds else [])]
+    columns = ["", *codes, MEAN, *(["each seed"] if seeds else [])]
     return Table(
         name, f"{TASKS[task]}: {METRICS[metric]} by language", text.strip(), columns, table, pd.DataFrame(data)
     )
