@@ -31,8 +31,9 @@ SMALL = {
 class Workflow:
     """A working copy with its own package on the path, and what Snakemake says there."""
 
-    def __init__(self, folder: Path, study: str = "small") -> None:
-        self.folder, self.study = folder, study
+    def __init__(self, folder: Path, study: str = "small", scale: str = "smoke") -> None:
+        self.folder, self.study, self.scale = folder, study, scale
+        self.data_root = ""
 
     def snakemake(self, *arguments: str, check: bool = True) -> str:
         """Call Snakemake; its output."""
@@ -43,7 +44,9 @@ class Workflow:
             "XDG_CACHE_HOME": str(self.folder / ".cache"),
         }
         environment.pop("PYTEST_CURRENT_TEST", None)
-        command = [sys.executable, "-m", "snakemake", *arguments, "--config", f"studies={self.study}", "scale=smoke"]
+        settings = [f"studies={self.study}", f"scale={self.scale}"]
+        settings += [f"data_root={self.data_root}"] if self.data_root else []
+        command = [sys.executable, "-m", "snakemake", *arguments, "--config", *settings]
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
         output = done.stdout + done.stderr
         assert not check or done.returncode == 0, output[-6000:]
@@ -97,10 +100,10 @@ def finished(tmp_path_factory) -> Workflow:
 
 @pytest.fixture(scope="session")
 def start(tmp_path_factory):
-    """``start("growth")``: a copy in which nothing of that study has run."""
+    """``start("growth")``: a copy in which nothing of that study has run, at a scale."""
 
-    def make(study: str) -> Workflow:
-        return Workflow(copy_to(tmp_path_factory.mktemp(study) / "langmerge"), study)
+    def make(study: str, scale: str = "smoke") -> Workflow:
+        return Workflow(copy_to(tmp_path_factory.mktemp(study) / "langmerge"), study, scale)
 
     return make
 

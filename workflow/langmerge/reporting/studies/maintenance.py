@@ -281,7 +281,7 @@ def way_table(view: View, costs: pd.DataFrame, ledger: Ledger) -> Table | None:
         f"Means over n tasks, tunings and seeds; ratios to training all together. Work: CPU seconds (on GPUs: GPU "
         f"seconds). Wall: seconds on {ledger.workers} workers: specialists take one each and are scheduled longest "
         f"first, joint training was measured on {ledger.workers}. Used: workers that joint training kept busy, its "
-        " work by its wall-clock. Jobs without the start of the interpreter. Merge: "
+        "work by its wall-clock. Jobs without the start of the interpreter. Merge: "
         f"{label(LEAD)}, the chosen one alone or with its tuning on dev. Kept: adapters (models) that the next update "
         "needs; bytes: what they take on disk. "
         + (f"J: energy of {' and '.join(COUNTERS[name] for name in ledger.counters)}." if energy_known else "")

@@ -113,7 +113,7 @@ def something_breaks(view: View) -> Finding:
     measured = (
         f"largest loss in {worst[1]}, {view.title(worst[0])}: "
         f"{words(cells[worst], view.metric(worst[0]), signed=True)}, {p_words(corrected[worst])} after Holm over "
-        f"{len(cells)} cells; {len(losses)} cells lose more than {view.margin:g} points with p < {LEVEL:g}"
+        f"{len(cells)} cells; {len(losses)} of them more than {view.margin:g} points with p < {LEVEL:g}"
     )
     return Finding("P2-2", claim, measured, outcome)
 

@@ -161,9 +161,10 @@ def pays_off(costs: pd.DataFrame, measured: Conditions) -> Finding:
     low, high = break_even_interval(shown, measured.noise)
     values = (flops, low, high)
     outcome = REPRODUCED if max(values) <= FEW else NOT_REPRODUCED if min(values) > FEW else INCONCLUSIVE
+    ends = dict.fromkeys((_updates(low), _updates(high)))  # one where both are of the same update
     words = (
-        f"cheaper {_updates(flops)} by FLOPs, {_updates(work)} by work (95 % interval: {_updates(low)} to "
-        f"{_updates(high)}); than going on with replay {_updates(replay)} by work"
+        f"cheaper {_updates(flops)} by FLOPs, {_updates(work)} by work (95 % interval: {' to '.join(ends)}); than "
+        f"going on with replay {_updates(replay)} by work"
     )
     return Finding("P2-5f", claim, words, outcome)
 
