@@ -1,4 +1,4 @@
-"""The Hub's data sets and models that the scale `paper` names, as folders in their own layouts and columns, tiny.
+"""Data sets and models of the Hub that `paper.maintenance` names, as folders in their own layouts and columns, tiny.
 
 The texts are invented words of each language. A folder with the name of a repository is read in its place.
 """
@@ -16,22 +16,8 @@ Row = dict[str, Any]
 Make = Callable[[random.Random, int], Row]
 
 XLSUM = {"en": "english", "fr": "french", "ja": "japanese", "ru": "russian", "zh": "chinese_simplified"}
-FINEWEB = (
-    *("swe_Latn", "fas_Arab", "ekk_Latn", "isl_Latn", "fao_Latn"),
-    *("deu_Latn", "spa_Latn", "fra_Latn", "ita_Latn", "por_Latn"),
-    *("rus_Cyrl", "tur_Latn", "fin_Latn", "hin_Deva", "cmn_Hani"),
-)
-MULTIBLIMP = ("eng", "swe", "fas", "est", "isl", "fao")
-SAMANANTAR = ("hi", "bn", "ta", "te")
-FLORES = (
-    *("eng_Latn", "fra_Latn", "jpn_Jpan", "rus_Cyrl", "zho_Hans"),
-    *("hin_Deva", "ben_Beng", "tam_Taml", "tel_Telu"),
-)
+FLORES = ("eng_Latn", "fra_Latn", "jpn_Jpan", "rus_Cyrl", "zho_Hans")
 LABELS = ("negative", "neutral", "positive")
-CHAT = (
-    "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}\n{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
-)
 
 
 def text(draw: random.Random, language: str, words: int) -> str:
@@ -42,7 +28,7 @@ def text(draw: random.Random, language: str, words: int) -> str:
 def write_rows(path: Path, make: Make, count: int) -> None:
     """A Parquet file of ``make(draw, number)``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw = random.Random(str(path.name))
+    draw = random.Random("/".join(path.parts[-3:]))
     pq.write_table(pa.Table.from_pylist([make(draw, number) for number in range(count)]), path)
 
 
@@ -65,7 +51,7 @@ def summary(code: str) -> Make:
         "url": "",
         "title": "",
         "summary": text(draw, code, 6),
-        "text": text(draw, code, 40),
+        "text": text(draw, code, 15),
     }
 
 
@@ -83,27 +69,10 @@ def review(draw: random.Random, n: int) -> Row:
     return {"text": text(draw, code, 8), "label": draw.choice(LABELS), "source": "", "domain": "", "language": code}
 
 
-def document(code: str) -> Make:
-    return lambda draw, n: {"text": text(draw, code, 60), "id": f"{code}.{n}", "language_score": 0.9}
-
-
-def pair(code: str) -> Make:
-    return lambda draw, n: {
-        "sen": f"a{n} {text(draw, code, 3)}", "wrong_sen": f"b{n} {text(draw, code, 3)}", "prefix": "",
-        "phenomenon": "SV-#", "lang": code,
-    }  # fmt: skip
-
-
-def translation(code: str) -> Make:
-    return lambda draw, n: {"idx": n, "src": text(draw, "en", 8), "tgt": text(draw, code, 8)}
-
-
-def write_model(folder: Path, chat: bool = False) -> None:
+def write_model(folder: Path) -> None:
     """A random Llama with a byte-level tokenizer."""
     tokenizer = byte_tokenizer()
     tokenizer.model_max_length = 8192
-    if chat:
-        tokenizer.chat_template = CHAT
     random_llama(seed=3, max_position_embeddings=8192).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -115,17 +84,11 @@ def write_hub(root: Path) -> None:
     write_set(root / "yusuke1997/mCSQA", {code: (question(code), split) for code in XLSUM})
     reviews = {"train": 20_000, "validation": 400, "test": 400}
     write_set(root / "clapAI/MultiLingualSentiment", {"default": (review, reviews)})
-    web = {"train": 800, "test": 200}
-    write_set(root / "HuggingFaceFW/fineweb-2", {code: (document(code), web) for code in FINEWEB})
-    write_set(root / "HuggingFaceTB/smollm-corpus", {"fineweb-edu-dedup": (document("en"), {"train": 2000})})
-    write_set(root / "jumelet/multiblimp", {code: (pair(code), {"train": 30}) for code in MULTIBLIMP})
-    write_set(root / "ai4bharat/samanantar", {code: (translation(code), {"train": 800}) for code in SAMANANTAR})
     for half in ("dev", "devtest"):
         for code in FLORES:
             path = root / f"flores200_dataset/{half}/{code}.{half}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            draw = random.Random(code)
+            draw = random.Random(path.name)
             path.write_text("".join(f"{text(draw, code, 8)}\n" for _ in range(200)))
     for name in ("meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.2-3B-Instruct"):
         write_model(root / name)
-    write_model(root / "Qwen/Qwen2.5-3B-Instruct", chat=True)
