@@ -60,7 +60,7 @@ def test_fisher_information_is_that_of_text_or_answers(tmp_path, spec, folders, 
     for prompt, answer in chosen:
         head = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
         head += tokenizer(prompt, add_special_tokens=False)["input_ids"] if prompt else []
-        body = tokenizer(answer, add_special_tokens=False)["input_ids"]
+        body = tokenizer(f" {answer}" if prompt else answer, add_special_tokens=False)["input_ids"]
         rows.append(([*head, *body, tokenizer.eos_token_id], len(head)))
     wanted = expected_fisher(models.load_model(folder), rows, spec["context"])
     assert set(found) == set(wanted)
