@@ -58,6 +58,8 @@ def shrink(workflow):
         values = smaller(yaml.safe_load(path.read_text()))
         if isinstance(values.get("steps"), dict):
             values["steps"] = dict.fromkeys(values["steps"], 3)
+        if name.startswith("scales"):
+            values["evaluation"] |= {"dev": 8, "test": 16}
         if "run" in values:
             values["run"]["steps"] = 20  # the earliest branch point is a twentieth
         path.write_text(yaml.safe_dump(values, allow_unicode=True))
