@@ -11,6 +11,7 @@ from langmerge import config, plan
 from langmerge.provenance import canonical
 
 ROOT = Path(__file__).parents[2]
+REAL_TEXT = ("gpu", "tatoeba")  # scales whose transforms are of real text
 SHELL = 128 * 1024  # bytes that a shell takes as one command
 
 
@@ -81,12 +82,12 @@ def weighed(scale):
         yield sum(words), others, found["weights"].get(code, 1)
 
 
-@pytest.mark.parametrize("scale", ["cpu", "gpu", "paper", "tatoeba"])
+@pytest.mark.parametrize("scale", ["cpu", "embedded", "paper", "gpu", "tatoeba"])
 def test_kinds_of_distance_are_balanced_where_the_base_learns(scale):
     """Among languages alike in all else, a word weighs as much as its replacement, and an order or script too."""
     languages = list(weighed(scale))
     cells = {others: sum(w for _, these, w in languages if these == others) for _, others, _ in languages}
-    kinds = ("reversed", "script") if scale == "tatoeba" else ("sov", "script", "noagree")
+    kinds = ("reversed", "script") if scale in REAL_TEXT else ("sov", "script", "noagree")
     combinations = [frozenset(c) for n in range(4) for c in itertools.combinations(kinds, n)]
     assert set(cells) == set(combinations)
     for others, weight in cells.items():
@@ -137,9 +138,10 @@ def test_real_text_that_names_no_base_and_imported_models_are_refused(build):
         build({"origin": {"import": {"source": "gpt2"}}})
 
 
-def test_transforms_of_real_text_read_the_files_of_their_base(monkeypatch):
+@pytest.mark.parametrize("scale", REAL_TEXT)
+def test_transforms_of_real_text_read_the_files_of_their_base(monkeypatch, scale):
     monkeypatch.chdir(ROOT)
-    found = config.base.fill(values("tatoeba"), "{data_root}", "/data")
+    found = config.base.fill(values(scale), "{data_root}", "/data")
     built = plan.build(config.Distance.model_validate(found), "distance")
     place = "/data/translation/tatoeba/en-es"
     for code in found["languages"]:

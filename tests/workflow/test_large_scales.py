@@ -85,7 +85,7 @@ def test_the_papers_study_of_maintenance_runs_on_data_in_the_layouts_of_the_hub(
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("study", ["tatoeba", "pretraining", "subtitles", "growth"])
+@pytest.mark.parametrize("study", ["tatoeba", "pretraining", "subtitles", "growth", "distance"])
 def test_studies_for_a_gpu_run_on_real_text(start, study):
     if not (DATA / "translation").is_dir():
         pytest.skip(f"no real text in {DATA}")
