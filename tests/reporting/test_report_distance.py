@@ -281,3 +281,16 @@ def test_four_languages_without_twin_and_diagnoses_are_reported_as_far_as_they_g
     assert verdicts["ours-D2"] == verdicts["ours-D6"] == verdicts["ours-D7"] == NOT_TESTABLE
     assert verdicts["ours-D3"] == INCONCLUSIVE  # three languages' worth of relabelings prove nothing
     assert "foresight" not in {table.name for table in document.tables}
+
+
+def test_one_seed_says_nothing_of_how_retention_repeats(tmp_path, patch, evidence):
+    """A number that there is not stands nowhere; with two seeds it does."""
+    one = Evidence(Samples(finished(tmp_path, patch, scale="smoke", seeds=[1])))
+    for found, said in ((one, False), (evidence, True)):
+        with style():
+            document = distance.compose(found.results)
+        claim = next(finding.measured for finding in document.findings if finding.name == "ours-D6")
+        caption = next(table.caption for table in document.tables if table.name == "foresight")
+        assert np.isfinite(found.repeats) == said
+        assert ("repeats over seeds" in claim, "Between seeds" in caption) == (said, said)
+        assert claim.startswith("Best of")

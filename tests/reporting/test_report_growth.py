@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ LOST = {"linear": 0.2, "multislerp": 0.25, "ties": 0.3, "dare_ties": 0.5, "fishe
 WITHOUT_NOISE = 0.15  # what the control loses in its language
 COPIES = {True: 0.43, False: 0.0}  # at birth, and so much more after each step:
 PARTING = {True: 0.01, False: 1e-5}
+GROWN_LOSES: dict[str, float] = {}  # by method what grown models lose in a merge, as a share of what small ones do
 FLOPS = {"1x": 1000.0, "grown": 3000.0}  # a token
 
 
@@ -56,7 +58,7 @@ def bits(system, language):
     assert role == "merge"
     if language == "en":
         return 2.1
-    factor = 1.0 if setup == "1x" else 0.25
+    factor = 1.0 if setup == "1x" else GROWN_LOSES.get(details["method"], 0.25)
     return final(setup, language) + factor * LOST[details["method"]] * (details["size"] - 1)
 
 
@@ -244,6 +246,18 @@ def test_what_points_the_other_way_is_not_reproduced(tmp_path, monkeypatch):
     assert growth.clone_is_equal(measured(found)).verdict == "reproduced"
     broken = replace(found, costs=found.costs.assign(relative_logit_difference=0.5))
     assert growth.clone_is_equal(measured(broken)).verdict == "not reproduced"
+
+
+def test_a_mean_over_methods_hides_none_that_points_the_other_way(tmp_path, monkeypatch):
+    monkeypatch.setitem(GROWN_LOSES, "linear", 2.0)
+    measures = measured(finished(tmp_path, monkeypatch))
+    finding = growth.grown_merges_better(measures)
+    worse = measures.kept("2x", "linear").point - measures.kept("1x", "linear").point
+    assert worse < 0 and finding.verdict == "reproduced"
+    by_method = dict(part.split(" ", 1) for part in re.split(r"(?<=\]), ", finding.measured.rpartition("grown: ")[2]))
+    assert by_method["Linear"].startswith(f"−{-100 * worse:.1f} ")
+    assert set(by_method) == {"Linear", "Multislerp", "TIES", "DARE-TIES", "Fisher"}
+    assert all(text.startswith("+") for name, text in by_method.items() if name != "Linear")
 
 
 def test_tables_hold_the_planted_numbers(document):

@@ -200,9 +200,10 @@ def something_foresees(evidence: Evidence) -> Finding:
     measured = (
         f"best of {len(before)}: {BEFORE[best['name']]}, ρ = {estimate(best.rho, best.low, best.high)} (corrected "
         f"{p_words(best.p_max)}), Q² for a language left out {number(best.q2, 2)}; "
-        f"{int((before.p_max < SIGNIFICANT).sum())} of {len(before)} are significant; retention itself repeats "
-        f"over seeds with ρ = {number(evidence.repeats, 2)}"
+        f"{int((before.p_max < SIGNIFICANT).sum())} of {len(before)} are significant"
     )
+    if np.isfinite(evidence.repeats):
+        measured += f"; retention itself repeats over seeds with ρ = {number(evidence.repeats, 2)}"
     return Finding("ours-D6", claim, measured, verdict(best.rho, best.low, best.high, best.p_max))
 
 

@@ -109,6 +109,7 @@ def foresight_table(table: pd.DataFrame, kinds_q2: float, repeats: float, split:
     by = f" (split by {NAMES[split].lower()})" if split else ""
     within = f"; and over the pairs alike in {NAMES[split].lower()}, permuting within its sides" if split else ""
     after = [place for place, known in enumerate(table.before) if not known][:1]
+    seeds = f" Between seeds retention itself correlates with ρ = {number(repeats, 2)}." if np.isfinite(repeats) else ""
     return Table(
         "foresight",
         "What tells beforehand how much a merge keeps",
@@ -117,8 +118,7 @@ def foresight_table(table: pd.DataFrame, kinds_q2: float, repeats: float, split:
         f"Beyond kinds: partial correlation of ranks beside the kinds of distance{by}, p by double "
         "semi-partialling, Holm. Q²: variance foretold, from the measure, for the pairs of a language left out; "
         f"the kinds of distance have {number(kinds_q2, 2)}. Below the line: measures that need the merged weights, "
-        f"on other sentences. Bold: p < {SIGNIFICANT}. Between seeds retention itself correlates with ρ = "
-        f"{number(repeats, 2)}.",
+        f"on other sentences. Bold: p < {SIGNIFICANT}.{seeds}",
         ["measure", "ρ", "p", *([alike, "p"] if split else []), "beyond kinds", "p", "Q²"],
         rows,
         table,
