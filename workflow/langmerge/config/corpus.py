@@ -60,8 +60,8 @@ class Source(Section):
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
-        description="Language (or `pivot`, `language`, `id`) to column: `translation.en` reaches into a nested one; for "
-        "tsv without a header, column numbers from 0. Columns named by language code need no entry.",
+        description="Language (or `pivot`, `language`, `id`) to column: `translation.en` reaches into a nested one; "
+        "for tsv without a header, column numbers from 0. Columns named by language code need no entry.",
     )
     codes: dict[Language, str] = Field(
         default_factory=dict,
