@@ -44,6 +44,7 @@ def test_the_places_where_commands_stand_are_searched():
 
 @pytest.mark.parametrize("command", of("snakemake "))
 def test_snakemake_takes_its_commands(command):
+    """Such as `--cores` with a number: Snakemake 9 refuses it alone, though its help says that N may be left out."""
     arguments = cli.get_argument_parser().parse_args(shlex.split(command)[1:])
     settings = dict(text.split("=", 1) for text in arguments.config or [])
     assert set(settings) <= {"studies", "scale", "data_root"}
@@ -52,13 +53,6 @@ def test_snakemake_takes_its_commands(command):
         study = config.read_yaml(ROOT / f"config/studies/{name}.yaml")
         kind = f".{study['kind']}" if "kind" in study else ""
         assert (ROOT / f"config/scales/{settings.get('scale', 'cpu')}{kind}.yaml").is_file()
-
-
-def test_snakemake_refuses_cores_without_a_number(capsys):
-    """As its own help has it: so no command here may leave it out."""
-    with pytest.raises(SystemExit):
-        cli.get_argument_parser().parse_args(["--cores", "--config", "studies=growth"])
-    assert "expected one argument" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", of("python -m "))

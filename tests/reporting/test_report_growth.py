@@ -14,7 +14,7 @@ from langmerge.csv_files import write_csv
 from langmerge.growth import METHODS
 from langmerge.plan import result_folder
 from langmerge.reporting.figures import style
-from langmerge.reporting.studies import growth
+from langmerge.reporting.studies import growth, growth_claims
 from langmerge.reporting.studies.growth_measures import Measures
 from langmerge.reporting.studies.results import Samples, load
 
@@ -242,16 +242,16 @@ def test_what_points_the_other_way_is_not_reproduced(tmp_path, monkeypatch):
     """Grown models that forget more, and a clone that is not its source."""
     monkeypatch.setitem(PIVOT, "1x", 2.1)
     found = finished(tmp_path, monkeypatch, merging={})
-    assert growth.growth_forgets_less(measured(found)).verdict == "not reproduced"
-    assert growth.clone_is_equal(measured(found)).verdict == "reproduced"
+    assert growth_claims.growth_forgets_less(measured(found)).verdict == "not reproduced"
+    assert growth_claims.clone_is_equal(measured(found)).verdict == "reproduced"
     broken = replace(found, costs=found.costs.assign(relative_logit_difference=0.5))
-    assert growth.clone_is_equal(measured(broken)).verdict == "not reproduced"
+    assert growth_claims.clone_is_equal(measured(broken)).verdict == "not reproduced"
 
 
 def test_a_mean_over_methods_hides_none_that_points_the_other_way(tmp_path, monkeypatch):
     monkeypatch.setitem(GROWN_LOSES, "linear", 2.0)
     measures = measured(finished(tmp_path, monkeypatch))
-    finding = growth.grown_merges_better(measures)
+    finding = growth_claims.grown_merges_better(measures)
     worse = measures.kept("2x", "linear").point - measures.kept("1x", "linear").point
     assert worse < 0 and finding.verdict == "reproduced"
     by_method = dict(part.split(" ", 1) for part in re.split(r"(?<=\]), ", finding.measured.rpartition("grown: ")[2]))
@@ -293,7 +293,7 @@ def test_copies_of_the_control_are_told_beside_the_others(document, tmp_path, mo
     )
     monkeypatch.setitem(PARTING, False, 0.01)
     grow = {"method": "hyperclone", "parameters": {"width": 2, "noise": False}}
-    found = growth.copies_stay_copies(measured(finished(tmp_path, monkeypatch, merging={}, grow=grow)))
+    found = growth_claims.copies_stay_copies(measured(finished(tmp_path, monkeypatch, merging={}, grow=grow)))
     assert found.verdict == "not reproduced" and "de without noise minus with −0.150" in found.measured, (
         "control has the noise here"
     )
@@ -313,7 +313,7 @@ def test_figures_are_drawn(document):
 
 def test_normalised_arithmetic_is_compared_where_both_are_made(tmp_path, monkeypatch):
     found = finished(tmp_path, monkeypatch, merging={"all": {"linear": {}, "task_arithmetic": {"normalize": True}}})
-    finding = growth.linear_is_arithmetic(measured(found))
+    finding = growth_claims.linear_is_arithmetic(measured(found))
     assert finding.verdict == "reproduced" and "of 12 merges" in finding.measured
 
 
