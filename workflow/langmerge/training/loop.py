@@ -35,6 +35,7 @@ from langmerge.training.data import Sequences
 from langmerge.training.lora import merged, save_adapter
 from langmerge.training.objective import Objective
 from langmerge.training.optimization import learning_rate, make_optimizer
+from langmerge.training.precision import resolve
 from langmerge.training.progress import Curves, Progress
 from langmerge.training.settings import Settings
 
@@ -127,15 +128,16 @@ class Run:
         ``meter``: started when the job was, so that its preparations count; now when empty.
         """
         self.settings, self.model, self.sequences, self.order, self.pad = settings, model, sequences, order, pad
-        self.parent, self.work, self.identity, self.cluster = parent, work, identity, cluster
-        self.adapted = adapted
+        self.parent, self.work, self.cluster, self.adapted = parent, work, cluster, adapted
+        self.precision = resolve(settings.precision, cluster.device)
+        self.identity = f"{identity} {self.precision}"  # a run does not go on in other arithmetic on another machine
         self.ledger = Ledger()
         self.resumed = False
         self.earlier = Ledger()  # what was used up to the state that this process went on from
         self.meter = meter or Meter()
         self.own = Used()  # of this process alone, at the last row of the log
         model.to(cluster.device).train()  # type: ignore[arg-type]
-        if cluster.device.type == "cpu" and settings.precision == "bf16":
+        if cluster.device.type == "cpu" and self.precision == "bf16":
             model.set_attn_implementation("eager")  # 1.5 times the speed: torch's fused one is slow backward
         if settings.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -173,7 +175,7 @@ class Run:
             last = number == len(batches) - 1
             quiet = contextlib.nullcontext() if last or self.cluster.size == 1 else self.objective.no_sync()  # type: ignore[operator]
             with quiet:
-                with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+                with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
                     loss = self.objective(*_tensors(batch, device)) / asked
                 # Data-parallel processes average their gradients; the loss is a sum over all of them.
                 (loss * self.cluster.size).backward()
@@ -188,10 +190,10 @@ class Run:
     def _check_finite(self, loss: torch.Tensor, norm: torch.Tensor, step: int) -> None:
         """Stop before anything that is not finite is kept; a weight that is not makes all later gradients so."""
         if not torch.isfinite(norm):
-            rate, precision = learning_rate(self.settings, step), self.settings.precision
+            rate = learning_rate(self.settings, step)
             raise InputError(
                 f"step {step + 1}: the gradient is not finite (loss {float(loss):.3g}, norm {float(norm):.3g}, "
-                f"learning rate {rate:.2g}, precision {precision}); lower learning_rate, raise "
+                f"learning rate {rate:.2g}, precision {self.precision}); lower learning_rate, raise "
                 "warmup, or set precision to fp32"
             )
 
@@ -325,6 +327,7 @@ class Run:
             "training_seconds": round(ledger.seconds, 3),
             "tokens_per_second": round(ledger.tokens / max(ledger.seconds, 1e-9), 1),
             "device": device_name,
+            "precision": self.precision,
             "devices": self.cluster.size,
             "resumed": self.resumed,
             **ledger.used().known(),

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from langmerge.provenance import InputError
+from langmerge.training.precision import Choice
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Schedule = Literal["cosine", "constant", "inverse_sqrt", "linear", "wsd"]
@@ -96,8 +97,9 @@ class Settings(Strict):
 
     ``batch_tokens`` counts the real tokens of one optimizer step, over all accumulation steps and devices, so that
     neither changes what is learnt. ``warmup`` is a fraction of ``steps``, ``final_learning_rate`` one of
-    ``learning_rate``. ``precision`` "bf16" computes in bf16 autocast; weights and optimizer are fp32 always. With
-    ``lora`` only adapters are trained, and merged into the weights at the end.
+    ``learning_rate``. ``precision`` "bf16" computes in bf16 autocast, "auto" where the device has instructions for it
+    (:mod:`.precision`); weights and optimizer are fp32 always. With ``lora`` only adapters are trained, and merged into
+    the weights at the end.
     """
 
     kind: Literal["train"] = "train"
@@ -116,7 +118,7 @@ class Settings(Strict):
     weight_decay: float = Field(default=0.01, ge=0.0)
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.98)
     clip: float = Field(default=1.0, gt=0.0)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Choice = "fp32"
     compile: bool = False
     gradient_checkpointing: bool = False
     accumulation: int = Field(default=1, ge=1)
