@@ -57,9 +57,7 @@ def test_torch_agrees_about_this_processor():
 
 def test_auto_trains_as_what_it_means_and_the_cost_says_what(recipe, inputs, train, tmp_path):
     chosen = resolve("auto", device())
-    folders = {
-        name: train({**recipe, "precision": name}, inputs, tmp_path / name) for name in ("auto", "fp32", "bf16")
-    }
+    folders = {name: train({**recipe, "precision": name}, inputs, tmp_path / name) for name in ("auto", "fp32", "bf16")}
     weights = {name: (folder / "model.safetensors").read_bytes() for name, folder in folders.items()}
     assert weights["auto"] == weights[chosen]
     assert weights["fp32"] != weights["bf16"]

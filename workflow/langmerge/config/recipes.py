@@ -52,8 +52,8 @@ class Training(Section):
     clip: Positive = Field(1.0, description="Largest gradient norm.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
-        description="Of the arithmetic; master weights are always fp32. `auto`: bf16 where the GPU or CPU has instructions "
-        "for it, else fp32 (a CPU without them is many times slower in bf16); `cost.json` says which.",
+        description="Of the arithmetic; master weights are always fp32. `auto`: bf16 where the GPU or CPU has "
+        "instructions for it, else fp32 (a CPU without them is many times slower in bf16); `cost.json` says which.",
     )
     compile: bool = Field(False, description="torch.compile: pays on GPUs, not for tiny models.")
     gradient_checkpointing: bool = Field(False, description="Less memory for more time.")

@@ -10,7 +10,7 @@ import numpy as np
 
 from langmerge.evaluation.numerals import same_number
 from langmerge.evaluation.translation import greedy_decode, stop_tokens
-from langmerge.tasks import encode
+from langmerge.tasks import encode_again
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,7 +36,7 @@ def generate(
     """Greedy answers of at most ``max_new_tokens`` tokens; ``cut="newline"`` keeps the first line that is not blank."""
     asked = []
     for prompt in prompts:
-        ids, length = encode(tokenizer, prompt, "")
+        ids, length = encode_again(tokenizer, prompt, "")
         asked.append(ids[:length])
     stop = stop_tokens(model, tokenizer)
     outputs = greedy_decode(model, asked, [max_new_tokens] * len(asked), stop, min(stop), batch_size)

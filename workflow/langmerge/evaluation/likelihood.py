@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from langmerge.tasks import encode
+from langmerge.tasks import encode_again
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -126,8 +126,8 @@ def answer_likelihoods(
     owners: list[int] = []
     tokens = []
     for index, (prompt, answer) in enumerate(pairs):
-        ids, start = encode(tokenizer, prompt, answer)
-        ids = ids[:-1] if start else [int(tokenizer.eos_token_id), *ids[:-1]]
+        ids, start = encode_again(tokenizer, prompt, answer)
+        ids = ids[:-1] if start else (int(tokenizer.eos_token_id), *ids[:-1])
         start = max(start, 1)
         tokens.append(len(ids) - start)
         own = list(windows(ids, start, limit))
