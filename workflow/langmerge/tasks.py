@@ -148,7 +148,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> tupl
 
 @lru_cache(maxsize=REMEMBERED)
 def encode_again(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> tuple[tuple[int, ...], int]:
-    """:func:`encode`, remembered: a sweep asks each of its merges the same items, and tokenising took a third of it."""
+    """:func:`encode`, remembered: a sweep asks each merge the same items, and up to a quarter of its time was this."""
     ids, start = encode(tokenizer, prompt, answer)
     return tuple(ids), start
 
