@@ -11,7 +11,7 @@ from tokenizers.normalizers import Prepend, Replace, Sequence
 from tokenizers.pre_tokenizers import ByteLevel
 
 from langmerge.provenance import InputError
-from langmerge.tasks import Item, drawn, encode, file_of, read_items
+from langmerge.tasks import Item, drawn, encode, encode_again, file_of, read_items
 
 CHOICE = {"id": "1", "kind": "choice", "prompt": "p", "choices": ["a", "b"], "gold": 1, "group": "g"}
 GENERATION = {"id": "2", "kind": "generation", "prompt": "Wie viel?", "answer": "12", "group": ""}
@@ -142,3 +142,15 @@ def test_a_tokenizer_of_sentencepiece_has_its_own_space():
     tokenizer.backend_tokenizer.model = BPE({"<pad>": 0, "<s>": 1, "</s>": 2, "▁": 3, "a": 4, "b": 5}, [])
     tokenizer.backend_tokenizer.normalizer = Sequence([Prepend("▁"), Replace(" ", "▁")])
     assert encode(tokenizer, "a", "b") == ([1, 3, 4, 3, 5, 2], 3)
+
+
+def test_what_is_remembered_of_an_item_is_its_own_tokenizers():
+    """A sweep has one tokenizer; where a process has two, neither gets the other's tokens."""
+    with_spaces, without = byte_tokenizer(), byte_tokenizer()
+    with_spaces.backend_tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=True)
+    without.backend_tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    for tokenizer in (with_spaces, without, with_spaces, without):
+        for prompt, answer in (("Wie viel?", "zwölf"), ("Wie viel?", "zehn"), ("", "zwölf")):
+            ids, length = encode_again(tokenizer, prompt, answer)
+            assert (list(ids), length) == encode(tokenizer, prompt, answer)
+    assert encode_again(with_spaces, "", "a") != encode_again(without, "", "a")
