@@ -59,6 +59,7 @@ def study(**changes: Any) -> config.Study:
         config.read_yaml(ROOT / "config/scales/cpu.yaml"), config.read_yaml(ROOT / "config/studies/translation.yaml")
     )
     values["specialist"]["steps"], values["merging"]["drift"]["steps"] = max(DRIFT), list(DRIFT)
+    values["joint"]["steps"] = 240
     values["corpus"]["grammar"] = str(ROOT / "data/grammar")
     values["base"]["languages"] = values["languages"] = ["es", "de", "ru", "hi"]
     values["merging"]["all"] = {name: values["merging"]["all"][name] for name in MERGED}
