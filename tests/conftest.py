@@ -8,6 +8,12 @@ import pytest
 from tiny_llamas import byte_tokenizer, random_llama
 
 ALPHABET = list("abcdefghij ")
+LONG = ("test_reruns.py", "test_snapshot.py", "test_task_items.py", "test_report.py", "test_studies.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take minutes first, so that workers who get whole files end at about the same time."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,6 @@ import shutil
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("workflow")
-
 METHODS = {"fisher": {}, "regmean": {}, "adamerging": {"steps": 2, "batch_size": 2}, "greedy_soup": {}}
 
 

@@ -8,7 +8,7 @@ import yaml
 from hub_layouts import write_hub
 from real_data import DATA
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
+pytestmark = pytest.mark.slow
 
 # Key to its value here, wherever it stands with a number.
 SMALLER = {

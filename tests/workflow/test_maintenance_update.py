@@ -8,7 +8,7 @@ import json
 import pytest
 import yaml
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
+pytestmark = pytest.mark.slow
 
 SCALE, STUDY = "config/scales/smoke.maintenance.yaml", "config/studies/upkeep.yaml"
 UPKEEP = {

@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("workflow")  # one worker, so that the study runs once
-
 STUDY, SCALE = "config/studies/small.yaml", "config/scales/smoke.yaml"
 
 GROUPS = ("from-en",)
@@ -77,7 +75,7 @@ def base_steps(workflow):
     workflow.edit_yaml(SCALE, lambda scale: scale["base"]["train"].update(steps=7))
 
 
-def test_size(workflow):
+def size_of_test(workflow):
     workflow.edit_yaml(SCALE, lambda scale: scale["evaluation"].update(test=9))
 
 
@@ -175,7 +173,7 @@ EDITS = [
     (density, AFTER_SWEEPS),
     (languages, NEW_LANGUAGE),
     (base_steps, TRAIN_BASE | AFTER_BASE),
-    (test_size, EVALUATE_BASE | EVALUATE_JOINT | EVALUATE_SPECIALISTS | SWEEP_REST | AFTER_SWEEPS),
+    (size_of_test, EVALUATE_BASE | EVALUATE_JOINT | EVALUATE_SPECIALISTS | SWEEP_REST | AFTER_SWEEPS),
     (prompt, OBSERVE | ABLATE | MEASURE | REPORT),
     (permutations, MEASURE | REPORT),
     (further_merge, {f"observe_model observations/seed1/{g}/linear" for g in GROUPS} | MEASURE | WEIGH | REPORT),

@@ -6,8 +6,6 @@ import pytest
 
 from langmerge import config
 
-pytestmark = pytest.mark.xdist_group("workflow")
-
 KINDS = [kind for kind in config.KINDS if kind != "translation"]
 
 

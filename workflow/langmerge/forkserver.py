@@ -43,6 +43,10 @@ LIBRARIES = (
     "transformers.models.auto.tokenization_auto",
     "transformers.models.llama.modeling_llama",
     "transformers.generation",
+    "pydantic.main",
+    "pydantic.fields",
+    "tensorboard.compat.proto.summary_pb2",
+    "tensorboard.summary.writer.event_file_writer",
     "scipy.stats",
     "sacrebleu",
 )
@@ -93,6 +97,7 @@ def serve(listener: socket.socket) -> None:
             for library in LIBRARIES:
                 with contextlib.suppress(ImportError):  # the job that needs it will say so
                     importlib.import_module(library)
+            _read_conversions()
         gc.freeze()  # the forks share these pages as long as nobody looks at them
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
         while _called(listener):
@@ -107,6 +112,12 @@ def serve(listener: socket.socket) -> None:
     finally:
         path.unlink(missing_ok=True)
         path.parent.rmdir()
+
+
+def _read_conversions() -> None:
+    """Have transformers build its table of how checkpoints are converted: a third of a second in a first loading."""
+    with contextlib.suppress(ImportError, AttributeError):  # other releases load without it
+        importlib.import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("llama")
 
 
 def _called(listener: socket.socket) -> bool:

@@ -70,10 +70,14 @@ def _source(module: str) -> Path | None:
     return None
 
 
-def _imports(module: str, tree: ast.AST) -> set[str]:
-    """Project modules that ``module`` names in import statements, at any depth of its code."""
-    source = _source(module)
-    package = module if source and source.name == "__init__.py" else module.rpartition(".")[0]
+@functools.cache
+def _read(source: bytes, package: str) -> tuple[frozenset[str], str]:
+    """What a module of ``package`` names in import statements, at any depth, and a hash of its meaning.
+
+    The meaning is the code without comments, docstrings and positions: what an edit must change to make a job run
+    again. Remembered, since the stages of a study share most of their modules.
+    """
+    tree = ast.parse(source)
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -85,22 +89,19 @@ def _imports(module: str, tree: ast.AST) -> set[str]:
                 stem = f"{parent}.{stem}".rstrip(".")
             names.add(stem)
             names.update(f"{stem}.{alias.name}" for alias in node.names)
-    return {name for name in names if name.split(".")[0] == "langmerge" and _source(name)}
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = node.body[_has_docstring(node) :]
+    own = frozenset(name for name in names if name.split(".")[0] == "langmerge")
+    return own, sha256_text(ast.dump(tree, include_attributes=False))
 
 
-def _meaning(tree: ast.Module) -> str:
-    """The code without comments, docstrings and positions: what an edit must change to make a job run again."""
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and body:
-            first = body[0]
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = body[1:]
-    return ast.dump(tree, include_attributes=False)
+def _has_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    first = node.body[0] if node.body else None
+    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+
+
+def _module(module: str, source: Path) -> tuple[frozenset[str], str]:
+    return _read(source.read_bytes(), module if source.name == "__init__.py" else module.rpartition(".")[0])
 
 
 def _beside(package: Path) -> list[Path]:
@@ -126,7 +127,7 @@ def modules_of(*modules: str) -> list[str]:
         found.add(module)
         if "." in module:
             todo.append(module.rpartition(".")[0])  # a package's __init__ runs before what is in it
-        todo += sorted(_imports(module, ast.parse(source.read_bytes())))
+        todo += sorted(name for name in _module(module, source)[0] if _source(name))
     return sorted(found)
 
 
@@ -137,7 +138,7 @@ def code_fingerprint(*modules: str) -> str:
     for module in modules_of(*modules):
         source = _source(module)
         assert source is not None
-        parts.append([module, _meaning(ast.parse(source.read_bytes()))])
+        parts.append([module, _module(module, source)[1]])
         if source.name == "__init__.py" and "." in module:
             parts += [[path.name, sha256_file(path)] for path in _beside(source.parent)]
     return sha256_text(canonical(parts))[:16]
@@ -183,9 +184,10 @@ def read_json(path: Path) -> Any:
 class Result:
     """A result folder under construction: see :func:`result`."""
 
-    def __init__(self, final: Path, temporary: Path) -> None:
+    def __init__(self, final: Path, temporary: Path, code: str = "") -> None:
         self.final = final
         self.folder = temporary  # write the files here
+        self.code = code  # fingerprint of the stage's code, as the caller gave it
         self.inputs: dict[str, str] = {}  # name -> SHA-256
         self.cost: dict[str, Any] = {}  # tokens, flops, ...
         self.elsewhere: dict[str, float] = {}  # seconds and cpu_seconds spent by other processes on this result
@@ -222,7 +224,7 @@ def result(folder: Path, spec: Any, code: str, environment: str) -> Iterator[Res
     temporary.mkdir(parents=True)
     started, cpu = time.time(), time.process_time()
     try:
-        job = Result(folder, temporary)
+        job = Result(folder, temporary, code)
         yield job
         files = sorted(path for path in temporary.rglob("*") if path.is_file())
         outputs = {str(path.relative_to(temporary)): sha256_file(path) for path in files}

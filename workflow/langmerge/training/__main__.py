@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> None:
     work = command.work or command.out.with_name(f".{command.out.name}.work")
     if os.environ.get("RANK", "0") != "0":  # one of several processes that train together: the first writes the result
         with tempfile.TemporaryDirectory() as folder:
-            train(command.spec, command.inputs, Result(command.out, Path(folder)), work)
+            train(command.spec, command.inputs, Result(command.out, Path(folder), command.code), work)
         return
     with result(command.out, command.spec, command.code, command.environment) as job:
         train(command.spec, command.inputs, job, work)

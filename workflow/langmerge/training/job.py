@@ -76,7 +76,8 @@ def train(spec: Any, inputs: Mapping[str, Path], job: Result, work: Path) -> Non
         raise InputError('the inputs lack "model", the folder of the parent model')
     for name, folder in sorted(inputs.items()):
         job.read(name, folder)
-    identity = sha256_text(canonical([spec, job.inputs, code_fingerprint("langmerge.training.job")]))
+    code = job.code or code_fingerprint("langmerge.training.job")
+    identity = sha256_text(canonical([spec, job.inputs, code]))
     work.mkdir(parents=True, exist_ok=True)
     run, left_out = prepare(settings, inputs, work, identity)
     cuda = run.cluster.device.type == "cuda"
