@@ -28,6 +28,18 @@ finally:
     open("cleaned", "w").close()
 """
 
+ALONE = """
+import socket, sys, tempfile
+from pathlib import Path
+from langmerge import forkserver
+forkserver.LIBRARIES = ("colorsys",)
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(str(Path(tempfile.mkdtemp()) / "socket"))
+listener.listen()
+forkserver.serve(listener, sys.argv[1] == "at once")
+print("colorsys" in sys.modules)
+"""
+
 JOBS = {
     "look": (
         "import os, sys; print(os.getcwd(), os.environ.get('COLOUR'), sys.argv[1:], __name__);"
@@ -183,3 +195,9 @@ def test_a_server_that_is_there_is_kept(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv(forkserver.ADDRESS, "off")
     forkserver.start()
     assert os.environ[forkserver.ADDRESS] == "off"
+
+
+@pytest.mark.parametrize(("when", "loaded"), [("at once", "True"), ("when called", "False")])
+def test_a_server_that_nobody_calls_loads_its_libraries_only_if_told_to(when, loaded):
+    done = subprocess.run([sys.executable, "-c", ALONE, when], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.stdout.strip() == loaded, done.stderr

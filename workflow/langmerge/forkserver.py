@@ -60,10 +60,11 @@ GRACE = 60.0
 # ---- the server ----------------------------------------------------------------------------------------------------
 
 
-def start() -> None:
+def start(at_once: bool = False) -> None:
     """Start a server that lives as long as this process, and put its address into the environment of its jobs.
 
-    Callers can connect at once and wait until the libraries are there.
+    Callers can connect at once and wait until the libraries are there. It imports these for the first caller, or
+    ``at_once``: where callers are sure to come, what runs before them need not end first.
     """
     if ADDRESS in os.environ:
         return
@@ -73,7 +74,7 @@ def start() -> None:
         listener.listen(128)
         alive, _ = os.pipe()  # its other end is closed by the end of this process, however it ends
         subprocess.Popen(
-            [sys.executable, "-m", "langmerge.forkserver", "--serve", str(listener.fileno())],
+            [sys.executable, "-m", "langmerge.forkserver", "--serve", str(listener.fileno()), str(int(at_once))],
             stdin=alive,
             stdout=subprocess.DEVNULL,
             pass_fds=[listener.fileno()],
@@ -84,14 +85,14 @@ def start() -> None:
     os.environ[ADDRESS] = str(path)
 
 
-def serve(listener: socket.socket) -> None:
-    """Import the libraries for the first caller, and fork for every one, until standard input ends.
+def serve(listener: socket.socket, at_once: bool) -> None:
+    """Import the libraries, for the first caller or ``at_once``, and fork for each, until standard input ends.
 
     Removes the socket and its folder in the end.
     """
     path = Path(listener.getsockname())
     try:
-        if not _called(listener):
+        if not at_once and not _called(listener):
             return
         with without_collection():
             for library in LIBRARIES:
@@ -191,7 +192,7 @@ def call(address: str, command: list[str]) -> int | None:
 def main(command: list[str]) -> None:
     """Run a module by the server, or as a process of its own."""
     if command[0] == "--serve":
-        serve(socket.socket(fileno=int(command[1])))
+        serve(socket.socket(fileno=int(command[1])), command[2] == "1")
         return
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # to the job, that we are gone is enough
     address = os.environ.get(ADDRESS, "off")

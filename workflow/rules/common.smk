@@ -88,7 +88,8 @@ onstart:
         workflow.scheduler.job_rate_limiter = None
         # Jobs of this machine and this Python are forks of one process, which saves them the imports.
         if not workflow.deployment_settings.deployment_method:
-            forkserver.start()
+            rules_to_run = {job.rule.name for job in workflow.dag.needrun_jobs()}
+            forkserver.start(at_once="train_model" in rules_to_run)
 
 
 def load_plans():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,16 +32,20 @@ class Embedded:
                 corpus.nouns, corpus.verbs, corpus.adjectives, corpus.two_clauses
             )
             self.languages = [Language.load(code, folder / "languages", world) for code in (pivot, language)]
-            self.splits = grammar.meanings(world, sizes, corpus.seed, corpus.held_out, folder=folder / "languages")
+            # To draw meanings takes their English sentences, which are then written: remembered, not said twice.
+            self._in_pivot = functools.cache(lambda meaning: self.languages[0].render(meaning).text)
+            english = self._in_pivot if pivot == "en" else None
+            self.splits = grammar.meanings(
+                world, sizes, corpus.seed, corpus.held_out, folder=folder / "languages", english=english
+            )
         except ValueError as error:
             raise InputError(f"corpus: {error}") from None
         self.barred = grammar.held_out_combinations(world, corpus.held_out)
 
     def pairs(self, split: str) -> Iterator[Pair]:
         """The sentences of a split; the same id is the same meaning in every language."""
-        first, second = self.languages
         for number, meaning in enumerate(self.splits[split]):
-            yield Pair(identity(split, number), first.render(meaning).text, second.render(meaning).text)
+            yield Pair(identity(split, number), self._in_pivot(meaning), self.languages[1].render(meaning).text)
 
     def spans(self, split: str) -> Iterator[dict[str, Any]]:
         """Per pair: id, features of the meaning and, under either code, the sentence's spans.

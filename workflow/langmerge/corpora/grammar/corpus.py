@@ -6,7 +6,7 @@ Meanings are drawn once, from the world, the seed and nothing else; a job may th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -54,19 +54,26 @@ def held_out_combinations(world: World, share: float) -> frozenset[tuple[str, st
 
 
 def meanings(
-    world: World, sizes: Sizes, seed: int, held_out: float = 0.1, novel: float = 0.5, folder: Path | None = None
+    world: World,
+    sizes: Sizes,
+    seed: int,
+    held_out: float = 0.1,
+    novel: float = 0.5,
+    folder: Path | None = None,
+    english: Callable[[Meaning], str] | None = None,
 ) -> Split:
     """Meanings for train, dev and test.
 
     No two meanings are equal or have the same English sentence. A content (`Meaning.content`) belongs to one
     split, so that no sentence of dev or test is in train in any language. Combinations that are held out
     (`held_out_combinations`) occur only in test, in a share `novel` of its meanings. A split of n meanings is the
-    first n of a longer one, whatever the sizes of the others. English is read from `folder` (default: the project's).
+    first n of a longer one, whatever the sizes of the others. English sentences are those of `english` (default: of the
+    English in `folder`, default the project's).
 
     Raises ValueError if the world has too few meanings for `sizes`.
     """
     barred = held_out_combinations(world, held_out)
-    english = Language.load("en", folder, world)
+    say = english or _speaker("en", folder, world)
     rng = Random(seed)
     quota = {"train": sizes.train, "dev": sizes.dev, "test": sizes.test}
     quota["novel"] = round(sizes.test * novel) if barred else 0
@@ -79,7 +86,7 @@ def meanings(
         name = "novel" if barred & meaning.combinations() else _split_of(meaning, seed)
         in_vain += 1
         if len(drawn[name]) < quota[name]:
-            text = english.render(meaning).text
+            text = say(meaning)
             if text not in seen:
                 seen.add(text)
                 drawn[name].append(meaning)
@@ -93,6 +100,11 @@ def meanings(
     novel_meanings = drawn.pop("novel")
     drawn["test"] = _interleave(drawn["test"], novel_meanings)
     return drawn
+
+
+def _speaker(code: str, folder: Path | None, world: World) -> Callable[[Meaning], str]:
+    language = Language.load(code, folder, world)
+    return lambda meaning: language.render(meaning).text
 
 
 def generate(

@@ -81,10 +81,15 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A rendered meaning. Every word has a span; words fused into one ("del") share their characters."""
+    """A rendered meaning: its text, and where each word starts and ends in it, in characters."""
 
     text: str
-    spans: tuple[Span, ...]
+    places: tuple[tuple[int, int, Word], ...]
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """The span of every word; words fused into one ("del") share their characters."""
+        return tuple(Span(s, e, w.role, w.concept, w.pos, w.features.to_dict(), w.clause) for s, e, w in self.places)
 
 
 def assemble(
@@ -107,7 +112,7 @@ def assemble(
             'expected the same number, with "" for a word fused into the one before it'
         )
     pieces: list[str] = []
-    spans: list[tuple[int, int, Word]] = []
+    places: list[tuple[int, int, Word]] = []
     length = start = 0
     for token, text in zip(tokens, texts, strict=True):
         if text:
@@ -118,12 +123,9 @@ def assemble(
             pieces.append(text)
             length += len(text)
         if token.pos != "PUNCT":
-            spans.append((start, length, token))
+            places.append((start, length, token))
     text = "".join(pieces)
     first = capitalise(text[:1])
     if len(first) != 1:
         raise ValueError(f"capitalising {text[:1]!r} gave {first!r}; expected one character")
-    return Sentence(
-        first + text[1:] + final,
-        tuple(Span(s, e, w.role, w.concept, w.pos, w.features.to_dict(), w.clause) for s, e, w in spans),
-    )
+    return Sentence(first + text[1:] + final, tuple(places))
