@@ -184,8 +184,8 @@ def test_few_pairs_of_a_small_lexicon_have_the_phenomena_of_many(language):
         assert (name, split) == ("minimal_pairs", "test")
         return {row["group"] for row in found}
 
-    many = phenomena(1, 40)
-    assert many and all(phenomena(seed, 2) == many for seed in (1, 2, 3))
+    many = phenomena(1, 24)
+    assert many and all(phenomena(seed, 2) == many for seed in (1, 2))
 
 
 def test_a_language_without_wording_is_named(tmp_path):

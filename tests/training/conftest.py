@@ -80,8 +80,8 @@ def train():
     """Run the stage in this process: train(recipe, inputs, out) -> the result folder."""
     from langmerge.training.job import train as stage
 
-    def run(recipe, inputs, out, work=None):
-        with result(out, recipe, "", "") as job:
+    def run(recipe, inputs, out, work=None, code=""):
+        with result(out, recipe, code, "") as job:
             stage(recipe, inputs, job, work or out.with_name(f".{out.name}.work"))
         return out
 

@@ -124,7 +124,7 @@ def test_a_death_while_writing_the_state_keeps_the_one_before(
     assert resumed_at == [7]
 
 
-@pytest.mark.parametrize("spoil", ["recipe", "bytes", "snapshot"])
+@pytest.mark.parametrize("spoil", ["recipe", "code", "bytes", "snapshot"])
 def test_a_state_that_does_not_fit_is_not_used(recipe, inputs, train, undisturbed, tmp_path, monkeypatch, capfd, spoil):
     recipe = {**recipe, "checkpoint_seconds": 1e-9}
     step = Run._step
@@ -138,7 +138,7 @@ def test_a_state_that_does_not_fit_is_not_used(recipe, inputs, train, undisturbe
     with monkeypatch.context() as patch:
         patch.setattr(Run, "_step", dying)
         with pytest.raises(ZeroDivisionError):
-            train(before, inputs, tmp_path / "m", work)
+            train(before, inputs, tmp_path / "m", work, code="other" if spoil == "code" else "")
     if spoil == "bytes":
         (work / state.FILE).write_bytes(b"\0" * 500)
     elif spoil == "snapshot":

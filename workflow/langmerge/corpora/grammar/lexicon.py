@@ -9,12 +9,12 @@ from typing import Any
 
 import yaml
 
-from langmerge.corpora.grammar.world import World
+from langmerge.corpora.grammar.world import LOADER, World
 
 Entry = Mapping[str, Any]
 
 
-class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]
+class _Loader(LOADER):  # type: ignore[valid-type, misc]
     """YAML in which only `true` and `false` are booleans, so that "no", "on" and "y" are words."""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader  # the files are long
 GRAMMAR = Path(__file__).resolve().parents[4] / "data" / "grammar"
 FRAMES = ("intransitive", "transitive", "ditransitive")
 ANIMATE_CLASSES = ("person", "animal")
@@ -159,7 +160,7 @@ class World:
 @lru_cache(maxsize=8)
 def _load(path: Path) -> World:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), LOADER)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; expected the world of the embedded corpus") from None
     except yaml.YAMLError as error:
