@@ -116,7 +116,7 @@ def serve(listener: socket.socket, at_once: bool) -> None:
 
 
 def _read_conversions() -> None:
-    """Have transformers build its table of how checkpoints are converted: a third of a second in a first loading."""
+    """Have transformers build its table of how checkpoints are converted: a tenth of a second in a first loading."""
     with contextlib.suppress(ImportError, AttributeError):  # other releases load without it
         importlib.import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("llama")
 
